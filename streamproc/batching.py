@@ -1,0 +1,245 @@
+"""Which frames go into the next batch, and when it closes.
+
+:class:`Scheduler` is pure: it is told the time and what is waiting, and answers with a :class:`Plan`.
+:class:`Batcher` is the loop around it, over the cameras' mailboxes.
+
+A batch closes when it is full, when every live camera is aboard, or when waiting longer would make its oldest frame
+late given the measured time a batch of that size takes. Cameras are served by weighted fair share (stride scheduling:
+Waldspurger and Weihl, MIT/LCS/TM-528, 1995): each service moves a camera's virtual time on by 1/weight, and the
+camera furthest behind is next. Under overload every camera therefore gets a rate in proportion to its weight. One that
+was away may catch up by one service and no more.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from streamproc.channel import Channel, LoopSignal
+from streamproc.telemetry import CameraLedger, DropReason
+from streamproc.types import Frame
+
+__all__ = ["BatchTimes", "Batcher", "Plan", "Scheduler", "Waiting"]
+
+
+class BatchTimes:
+    """How long a batch of each size takes from being closed to its results, in ns: a smoothed mean and deviation.
+
+    Smoothing constants are those of TCP's round-trip estimator (RFC 6298, section 2), which solves the same problem.
+    Sizes never measured are scaled from the nearest measured one: in proportion above it, not at all below.
+    """
+
+    _GAIN = 1 / 8
+    _DEVIATION_GAIN = 1 / 4
+
+    def __init__(self) -> None:
+        self._means: dict[int, float] = {}
+        self._deviations: dict[int, float] = {}
+
+    def add(self, size: int, elapsed_ns: int) -> None:
+        """Learn from one batch."""
+        mean = self._means.get(size)
+        if mean is None:
+            self._means[size] = elapsed_ns
+            self._deviations[size] = 0.0
+            return
+        error = elapsed_ns - mean
+        self._means[size] = mean + self._GAIN * error
+        self._deviations[size] += self._DEVIATION_GAIN * (abs(error) - self._deviations[size])
+
+    def expect_ns(self, size: int) -> int:
+        """Time that most batches of ``size`` stay within: mean + 2 deviations; 0 before anything was measured."""
+        if not self._means:
+            return 0
+        nearest = min(self._means, key=lambda known: (abs(known - size), known))
+        expected = self._means[nearest] + 2 * self._deviations[nearest]
+        return math.ceil(expected * max(1.0, size / nearest))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """The oldest frame that waits in one camera's mailbox, and how many wait there in all."""
+
+    camera: str
+    captured_ns: int
+    live: bool
+    count: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do now: drop the oldest frame of the ``stale`` cameras; then take one frame from each of ``take``, in
+    this order (a camera may be named several times), or, where it is empty, wait until ``wake_at_ns`` or news."""
+
+    stale: tuple[str, ...] = ()
+    take: tuple[str, ...] = ()
+    wake_at_ns: int | None = None
+
+
+@dataclass(slots=True)
+class _Lane:
+    weight: float
+    virtual_time: float = 0.0
+    seen_ns: int | None = None
+
+
+class Scheduler:
+    """The batching policy.
+
+    Args:
+        weights: every camera's share; twice the weight is twice the rate under overload.
+        max_batch: most frames in one batch.
+        frame_interval_ns: one frame's time at the budget's rate. Nobody waits longer than this for company.
+        max_age_ns: age at which a live frame is worthless.
+        expect_ns: expected time from now to the results of a batch of the given size.
+    """
+
+    _ABSENT_AFTER_INTERVALS = 3
+    """A camera that missed two frames in a row is not waited for."""
+
+    def __init__(
+        self,
+        weights: Mapping[str, float],
+        *,
+        max_batch: int,
+        frame_interval_ns: int,
+        max_age_ns: int,
+        expect_ns: Callable[[int], int],
+    ) -> None:
+        self._lanes = {camera: _Lane(weight) for camera, weight in weights.items()}
+        self._max_batch = max_batch
+        self._interval_ns = frame_interval_ns
+        self._max_age_ns = max_age_ns
+        self._expect_ns = expect_ns
+        self._virtual_now = 0.0
+        self._waiting_since_ns: int | None = None
+
+    def plan(self, now_ns: int, waiting: Sequence[Waiting]) -> Plan:
+        """Decide for the frames that wait at ``now_ns`` (monotonic clock). Taking what it says is the caller's duty."""
+        worthless_ns = now_ns + self._expect_ns(1) - self._max_age_ns
+        stale = tuple(w.camera for w in waiting if w.live and w.captured_ns < worthless_ns)
+        if stale:
+            return Plan(stale=stale)
+        if not waiting:
+            self._waiting_since_ns = None
+            return Plan()
+        for w in waiting:
+            self._lanes[w.camera].seen_ns = now_ns
+        chosen = self._choose(waiting)
+        close_at_ns = self._close_at_ns(now_ns, chosen, waiting)
+        if now_ns < close_at_ns:
+            return Plan(wake_at_ns=close_at_ns)
+        for camera in chosen:
+            self._serve(self._lanes[camera])
+        self._waiting_since_ns = None
+        return Plan(take=tuple(chosen))
+
+    def _choose(self, waiting: Sequence[Waiting]) -> list[str]:
+        """The cameras furthest behind in virtual time, oldest frame first among equals, up to a full batch."""
+        times = {w.camera: self._start(self._lanes[w.camera]) for w in waiting}
+        left = {w.camera: w.count for w in waiting}
+        captured = {w.camera: w.captured_ns for w in waiting}
+        chosen: list[str] = []
+        while left and len(chosen) < self._max_batch:
+            camera = min(left, key=lambda c: (times[c], captured[c], c))
+            chosen.append(camera)
+            times[camera] += 1 / self._lanes[camera].weight
+            left[camera] -= 1
+            if not left[camera]:
+                del left[camera]
+        return chosen
+
+    def _close_at_ns(self, now_ns: int, chosen: list[str], waiting: Sequence[Waiting]) -> int:
+        """When the batch must leave; ``now_ns`` when there is nothing to gain by waiting."""
+        if self._waiting_since_ns is None:
+            self._waiting_since_ns = now_ns
+        aboard = set(chosen)
+        if len(chosen) == self._max_batch or not any(
+            camera not in aboard and self._present(lane, now_ns) for camera, lane in self._lanes.items()
+        ):
+            return now_ns
+        if not all(w.live for w in waiting):
+            return now_ns
+        oldest_ns = min(w.captured_ns for w in waiting if w.camera in aboard)
+        deadline_ns = oldest_ns + self._max_age_ns - self._expect_ns(len(chosen) + 1)
+        return max(now_ns, min(deadline_ns, self._waiting_since_ns + self._interval_ns))
+
+    def _present(self, lane: _Lane, now_ns: int) -> bool:
+        return lane.seen_ns is not None and now_ns - lane.seen_ns < self._ABSENT_AFTER_INTERVALS * self._interval_ns
+
+    def _start(self, lane: _Lane) -> float:
+        """The lane's virtual time; of the time it was away, at most one service's worth is kept: a camera between two
+        frames must not lose its share to one whose frame came a moment earlier."""
+        return max(lane.virtual_time, self._virtual_now - 1 / lane.weight)
+
+    def _serve(self, lane: _Lane) -> None:
+        start = self._start(lane)
+        self._virtual_now = max(self._virtual_now, start)
+        lane.virtual_time = start + 1 / lane.weight
+
+
+class Batcher:
+    """Forms batches from the cameras' mailboxes; every frame it does not hand on is booked.
+
+    The mailboxes must ring ``signal`` whenever they change. It ends when all of them are closed and empty.
+    """
+
+    def __init__(
+        self,
+        mailboxes: Mapping[str, Channel[Frame]],
+        ledgers: Mapping[str, CameraLedger],
+        scheduler: Scheduler,
+        signal: LoopSignal,
+        *,
+        frame_interval_ns: int,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self._mailboxes = mailboxes
+        self._ledgers = ledgers
+        self._scheduler = scheduler
+        self._signal = signal
+        self._interval_ns = frame_interval_ns
+        self._monotonic_ns = monotonic_ns
+
+    async def next_batch(self) -> list[Frame]:
+        """The next frames to infer, waiting for them; empty when there will be no more."""
+        while True:
+            now_ns = self._monotonic_ns()
+            plan = self._scheduler.plan(now_ns, self._waiting())
+            for camera in plan.stale:
+                self._drop_oldest(camera, DropReason.STALE)
+            if plan.stale:
+                continue
+            frames = [frame for camera in plan.take if (frame := self._take(camera, now_ns)) is not None]
+            if frames:
+                return frames
+            if all(box.closed and not len(box) for box in self._mailboxes.values()):
+                return []
+            timeout_s = None if plan.wake_at_ns is None else (plan.wake_at_ns - now_ns) / 1e9
+            await self._signal.wait(timeout_s)
+
+    def _waiting(self) -> list[Waiting]:
+        waiting = []
+        for camera, box in self._mailboxes.items():
+            frame = box.peek()
+            if frame is not None:
+                # Of a live camera only the newest frame counts; files give what they have, to fill a batch.
+                count = 1 if frame.live else max(1, len(box))
+                waiting.append(Waiting(camera=camera, captured_ns=frame.captured_ns, live=frame.live, count=count))
+        return waiting
+
+    def _take(self, camera: str, now_ns: int) -> Frame | None:
+        """The camera's oldest frame, unless a newer one waits behind it and it is more than a frame's time old: two
+        frames that arrive together are both served, but a queue never builds up."""
+        box = self._mailboxes[camera]
+        frame = box.poll()
+        while frame is not None and frame.live and now_ns - frame.captured_ns > self._interval_ns and len(box):
+            self._ledgers[camera].dropped(DropReason.OVERLOAD)
+            frame = box.poll()
+        return frame
+
+    def _drop_oldest(self, camera: str, reason: DropReason) -> None:
+        if self._mailboxes[camera].poll() is not None:
+            self._ledgers[camera].dropped(reason)

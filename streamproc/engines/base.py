@@ -1,0 +1,97 @@
+"""The contract between the pipeline and whatever runs the model.
+
+An engine owns a fixed pool of slots. The pipeline leases one, writes a batch of letterboxed pictures into it, asks for
+inference, reads the outputs, and releases the lease exactly once. Outputs are views into the slot: finish with them
+before the release.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from numpy.typing import NDArray
+
+from streamproc.types import UInt8Array
+
+__all__ = ["Engine", "ModelInfo", "Outputs", "Slot", "TensorInfo"]
+
+Outputs: TypeAlias = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorInfo:
+    """One tensor of a model: its name, numpy dtype name, and shape with -1 for an open dimension."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """What a loaded model takes and gives, as the engine runs it.
+
+    ``size`` is the picture the model sees, (width, height) in pixels. ``inputs`` are the model's own tensors;
+    ``outputs`` have the shapes of a real inference of one picture (batch 1), so nothing but an odd batch is open.
+    ``metadata`` is what the exporter wrote into the file (``names``, ``task``, ``stride``, ...), empty if nothing.
+    """
+
+    name: str
+    size: tuple[int, int]
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    metadata: Mapping[str, str]
+
+
+class Slot(Protocol):
+    """One leased input buffer."""
+
+    @property
+    def images(self) -> UInt8Array:
+        """(max_batch, height, width, 3) uint8 RGB, writable; row i is the batch's i-th picture."""
+        ...
+
+
+class Engine(Protocol):
+    """A model that is loaded, warmed up and ready."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """What the model takes and gives."""
+        ...
+
+    @property
+    def max_batch(self) -> int:
+        """Most pictures in one batch."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """Slots in the pool: how many batches may be in preparation, in flight and in post-processing at once."""
+        ...
+
+    @property
+    def description(self) -> Mapping[str, str | int]:
+        """For people and the report: kind, device, precision, ..."""
+        ...
+
+    def lease(self) -> AbstractAsyncContextManager[Slot]:
+        """Wait for a free slot; leaving the context releases it. A slot that an unfinished inference may still
+        touch is held back until it cannot."""
+        ...
+
+    async def infer(self, slot: Slot, count: int) -> Outputs:
+        """Run the first ``count`` pictures of a leased slot; each output has ``count`` as its first dimension.
+
+        Raises:
+            EngineError: the engine broke; the message names the model and the cause.
+            ValueError: ``count`` is not in 1..max_batch.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Wait for what is in flight, then free everything. No call may follow."""
+        ...

@@ -1,0 +1,182 @@
+"""From batches of frames to results on their way to the sinks.
+
+Two tasks share the work. The feeder leases a slot, asks the batcher for the freshest frames only then, and starts
+their inference; the collector takes finished batches in the order in which they were formed, so that each camera's
+frames reach its tracker in order, and fans the results out. Between them lies a bounded channel: when the collector
+falls behind, the feeder stops, and the batcher's rules decide which frames give way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+from streamproc.batching import Batcher, BatchTimes
+from streamproc.channel import Channel, Overflow
+from streamproc.engines.base import Engine, Outputs, Slot
+from streamproc.report import BatchCounts
+from streamproc.sinks.base import Delivery, Sink
+from streamproc.telemetry import CameraLedger, DropReason
+from streamproc.types import Detections, Frame, FrameResult, Letterbox, Picture, UInt8Array
+
+__all__ = ["Lane", "Outlet", "Pipeline"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lane:
+    """One camera's share of post-processing.
+
+    ``decode`` turns the model's outputs for one row of a batch into detections; ``track`` adds track ids to them, and
+    is called with the camera's frames in order.
+    """
+
+    ledger: CameraLedger
+    decode: Callable[[Outputs, int, Letterbox], Detections]
+    track: Callable[[Detections, float], Detections]
+
+
+class Outlet:
+    """A sink and its inbox. What a full inbox does depends on the cameras: live frames displace the oldest waiting,
+    frames of files that must not be lost wait for room."""
+
+    def __init__(self, sink: Sink, *, all_live: bool) -> None:
+        self.sink = sink
+        self.inbox: Channel[Delivery] = Channel(
+            sink.capacity,
+            Overflow.DROP_OLDEST if all_live else Overflow.BLOCK,
+            on_drop=self._lost,
+        )
+
+    async def hand_over(self, delivery: Delivery) -> None:
+        """Give the sink a result; waits only for frames that must not be lost."""
+        if self.inbox.offer(delivery):
+            return
+        if delivery.max_age_ms is None:
+            await self.inbox.send(delivery)
+        else:
+            self._lost(delivery)
+
+    def _lost(self, delivery: Delivery) -> None:
+        self.sink.counts.lost["overload"] += 1
+        if self.sink.essential:
+            delivery.lost(DropReason.SINK)
+
+
+class Pipeline:
+    """Everything between the mailboxes and the sinks' inboxes.
+
+    Args:
+        letterbox: writes a picture into a row of a slot.
+        labels: the model's class names.
+        max_age_ms: age at which a live frame's result is worthless.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        batcher: Batcher,
+        times: BatchTimes,
+        lanes: Mapping[str, Lane],
+        outlets: Sequence[Outlet],
+        letterbox: Callable[[Picture, UInt8Array], Letterbox],
+        labels: tuple[str, ...],
+        max_age_ms: float,
+    ) -> None:
+        self.batches = BatchCounts()
+        self._engine = engine
+        self._batcher = batcher
+        self._times = times
+        self._lanes = lanes
+        self._outlets = outlets
+        self._receivers = sum(outlet.sink.essential for outlet in outlets)
+        self._letterbox = letterbox
+        self._labels = labels
+        self._max_age_ms = max_age_ms
+
+    async def run(self) -> None:
+        """Work until the batcher has no more frames, then close the sinks' inboxes.
+
+        Raises:
+            EngineError: the engine broke.
+        """
+        in_flight: Channel[asyncio.Task[list[FrameResult]]] = Channel(self._engine.slots, Overflow.BLOCK)
+        with ThreadPoolExecutor(self._engine.slots, thread_name_prefix="pixels") as pixels:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._feed(tasks, in_flight, pixels), name="feeder")
+                tasks.create_task(self._collect(in_flight), name="collector")
+        for outlet in self._outlets:
+            outlet.inbox.close()
+
+    async def _feed(
+        self,
+        tasks: asyncio.TaskGroup,
+        in_flight: Channel[asyncio.Task[list[FrameResult]]],
+        pixels: ThreadPoolExecutor,
+    ) -> None:
+        while True:
+            async with AsyncExitStack() as stack:
+                slot = await stack.enter_async_context(self._engine.lease())
+                frames = await self._batcher.next_batch()
+                if not frames:
+                    break
+                # The batch's own task releases the slot, as soon as its outputs have been read.
+                work = self._infer(frames, slot, stack.pop_all(), pixels)
+                await in_flight.send(tasks.create_task(work, name="batch"))
+        in_flight.close()
+
+    async def _infer(
+        self, frames: list[Frame], slot: Slot, lease: AsyncExitStack, pixels: ThreadPoolExecutor
+    ) -> list[FrameResult]:
+        loop = asyncio.get_running_loop()
+        started_ns = time.monotonic_ns()
+        async with lease:
+            boxes = await loop.run_in_executor(pixels, self._fill, frames, slot)
+            outputs = await self._engine.infer(slot, len(frames))
+            results = await loop.run_in_executor(pixels, self._decode, frames, outputs, boxes)
+        self._times.add(len(frames), time.monotonic_ns() - started_ns)
+        return results
+
+    def _fill(self, frames: list[Frame], slot: Slot) -> list[Letterbox]:
+        return [self._letterbox(frame.picture, row) for frame, row in zip(frames, slot.images, strict=False)]
+
+    def _decode(self, frames: list[Frame], outputs: Outputs, boxes: list[Letterbox]) -> list[FrameResult]:
+        return [
+            FrameResult(
+                frame=frame,
+                detections=self._lanes[frame.camera].decode(outputs, row, letterbox),
+                labels=self._labels,
+                model=self._engine.info.name,
+            )
+            for row, (frame, letterbox) in enumerate(zip(frames, boxes, strict=True))
+        ]
+
+    async def _collect(self, in_flight: Channel[asyncio.Task[list[FrameResult]]]) -> None:
+        async for batch in in_flight:
+            results = await batch
+            self.batches.add(len(results))
+            for result in results:
+                await self._fan_out(result)
+
+    async def _fan_out(self, result: FrameResult) -> None:
+        frame = result.frame
+        lane = self._lanes[frame.camera]
+        lane.ledger.inferred()
+        tracked = FrameResult(
+            frame=frame,
+            detections=lane.track(result.detections, frame.pts_s),
+            labels=result.labels,
+            model=result.model,
+        )
+        delivery = Delivery(
+            tracked,
+            lane.ledger,
+            receivers=self._receivers,
+            max_age_ms=self._max_age_ms if frame.live else None,
+        )
+        for outlet in self._outlets:
+            await outlet.hand_over(delivery)

@@ -1,0 +1,116 @@
+"""The run in numbers: what ``--report`` writes and the live display shows."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from streamproc.sinks.base import SinkCounts
+from streamproc.telemetry import AgeHistogram, CameraLedger
+
+__all__ = ["REPORT_SCHEMA", "BatchCounts", "build_report", "cpu_seconds", "encode_report"]
+
+REPORT_SCHEMA = "streamproc.report/1"
+
+
+class BatchCounts:
+    """How many batches were inferred, and of what size."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.frames = 0
+
+    def add(self, size: int) -> None:
+        """Count one batch of ``size`` frames."""
+        self.count += 1
+        self.frames += size
+
+    @property
+    def mean_size(self) -> float | None:
+        """Frames a batch; None before the first."""
+        return round(self.frames / self.count, 3) if self.count else None
+
+
+def cpu_seconds() -> float:
+    """User + system time of this process and of its children that have ended, in seconds."""
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _ages(ages: AgeHistogram) -> dict[str, float | None]:
+    percentiles = {f"p{percent}": ages.percentile(percent) for percent in (50, 95, 99)}
+    return {**percentiles, "max": ages.max_ms}
+
+
+def _camera(ledger: CameraLedger) -> dict[str, Any]:
+    tally = ledger.tally()
+    span = ledger.span_ns()
+    active_s = (span[1] - span[0]) / 1e9 if span else 0.0
+    return {
+        "received": tally.received,
+        "decoded": tally.decoded,
+        "inferred": tally.inferred,
+        "published": tally.published,
+        "dropped": tally.dropped,
+        "fps": round(tally.published / active_s, 2) if active_s > 0 else None,
+        "age_ms": _ages(ledger.ages),
+        "reconnects": dict(ledger.reconnects),
+    }
+
+
+def build_report(
+    ledgers: Mapping[str, CameraLedger],
+    *,
+    engine: Mapping[str, str | int],
+    batches: BatchCounts,
+    sinks: Mapping[str, SinkCounts],
+    started_ns: int,
+    cpu_started_s: float,
+) -> dict[str, Any]:
+    """The report of a run, as JSON-ready values.
+
+    Args:
+        ledgers: of every camera, in configuration order. Close them first, or the sums are those of the moment.
+        engine: the engine's description.
+        batches: what was inferred.
+        sinks: counts of every sink, by name.
+        started_ns: monotonic time at which the run began.
+        cpu_started_s: :func:`cpu_seconds` at that time.
+
+    ``active_s`` runs from the first frame captured to the last published; 0 when nothing was published.
+    """
+    cameras = {name: _camera(ledger) for name, ledger in ledgers.items()}
+    spans = [span for ledger in ledgers.values() if (span := ledger.span_ns()) is not None]
+    active_s = (max(last for _, last in spans) - min(first for first, _ in spans)) / 1e9 if spans else 0.0
+    ages = AgeHistogram()
+    dropped: dict[str, int] = {}
+    for name, ledger in ledgers.items():
+        ages.merge(ledger.ages)
+        for reason, count in cameras[name]["dropped"].items():
+            dropped[reason] = dropped.get(reason, 0) + count
+    totals = {key: sum(c[key] for c in cameras.values()) for key in ("received", "decoded", "inferred", "published")}
+    return {
+        "schema": REPORT_SCHEMA,
+        "wall_s": round((time.monotonic_ns() - started_ns) / 1e9, 3),
+        "active_s": round(active_s, 3),
+        "cpu_s": round(cpu_seconds() - cpu_started_s, 3),
+        "engine": dict(engine),
+        "cameras": cameras,
+        "totals": {
+            **totals,
+            "dropped": dropped,
+            "fps": round(totals["published"] / active_s, 2) if active_s > 0 else None,
+            "age_ms": _ages(ages),
+        },
+        "batches": {"count": batches.count, "mean_size": batches.mean_size},
+        "sinks": {name: {"taken": counts.taken, "lost": dict(counts.lost)} for name, counts in sinks.items()},
+    }
+
+
+def encode_report(report: Mapping[str, Any]) -> bytes:
+    """The report as indented JSON with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n"

@@ -1,0 +1,1 @@
+"""Receivers of results: each with a bounded channel of its own."""

@@ -1,0 +1,198 @@
+"""Drawing: boxes, labels, trails and a header on a copy of the picture. The one module that knows supervision."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+import supervision as sv
+from numpy.typing import NDArray
+
+from streamproc.types import Detections, Frame, FrameResult, UInt8Array
+
+__all__ = ["Annotator"]
+
+_Point: TypeAlias = tuple[float, float, float]
+"""Media time in seconds, and a place as fractions of the picture's width and height."""
+
+# Far apart in hue from one to the next, since neighbouring objects tend to have consecutive track ids, and all light
+# enough for the one dark text colour to stand out (contrast above 4.5:1, WCAG 2.1 section 1.4.3).
+_PALETTE = sv.ColorPalette.from_hex(
+    ["#34D399", "#60A5FA", "#FBBF24", "#F87171", "#C084FC", "#22D3EE"]
+    + ["#FB923C", "#F472B6", "#A3E635", "#818CF8", "#2DD4BF", "#FDE047"]
+)
+_INK = sv.Color.from_hex("#111111")
+_FONT = cv2.FONT_HERSHEY_SIMPLEX  # the font that supervision measures and writes labels with
+_TRAIL_S = 1.0
+_RATE_WINDOW_S = 1.0
+# Timestamps of a broken camera may stand still; then these bound what a window of time would not.
+_MOST_POINTS = 120
+_MOST_TIMES = 480
+_HEADER_SHADE = 0.35  # what the header leaves of the picture's brightness: white text reads on snow and on night
+
+
+class _Style:
+    """Line widths and text sizes for one picture size, and supervision's annotators made with them.
+
+    Both follow the shorter side, so that a portrait picture is drawn like the landscape one of the same class.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        side = min(width, height)
+        self.size = (width, height)
+        self.line = max(1, round(side / 500))
+        # 0.38 is the smallest scale at which the font's digits stay apart.
+        self.text_scale = max(0.38, side / 1900)
+        self.text_thickness = 1 if self.text_scale < 0.9 else 2
+        self.padding = max(3, round(self.text_scale * 9))
+        self.boxes = sv.BoxAnnotator(color=_PALETTE, thickness=self.line)
+        self.labels = sv.LabelAnnotator(
+            color=_PALETTE,
+            text_color=_INK,
+            text_scale=self.text_scale,
+            text_thickness=self.text_thickness,
+            text_padding=self.padding,
+        )
+
+    def text_size(self, text: str) -> tuple[int, int]:
+        """(width, height) of a line of text in pixels, without padding."""
+        (width, height), _ = cv2.getTextSize(text, _FONT, self.text_scale, self.text_thickness)
+        return width, height
+
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """What is drawn for one frame, worst detection first, so that the best lies on top."""
+
+    boxes: NDArray[np.float32]
+    colors: NDArray[np.int64]
+    labels: list[str]
+    track_ids: list[int]
+
+
+class Annotator:
+    """Draws the results of one camera, and remembers its trails and its frame rate from frame to frame.
+
+    Every object has a box and a label (``person 7 0.91``: class, track id where there is one, confidence) in the
+    colour of its track, or of its class where it has none; a tracked one drags the path that the middle of its
+    bottom edge took during the last second of media time. The header shows the camera, the capture time in UTC
+    and the rate of the frames drawn during the last second of media time. Give it the camera's frames in order.
+    """
+
+    def __init__(self) -> None:
+        self._trails: dict[int, deque[_Point]] = {}
+        self._times: deque[float] = deque(maxlen=_MOST_TIMES)
+        self._style: _Style | None = None
+
+    def draw(self, result: FrameResult, bgr: UInt8Array) -> UInt8Array:
+        """Draw onto ``bgr``, in place, and return it.
+
+        ``bgr`` (h, w, 3) uint8, contiguous, writable, upright: the frame's picture at any size; what is drawn is
+        scaled to it.
+        """
+        height, width = bgr.shape[:2]
+        if self._style is None or self._style.size != (width, height):
+            self._style = _Style(width, height)
+        self._remember(result)
+        marks = _marks(result, width, height)
+        self._draw_trails(bgr, marks, self._style)
+        if marks.labels:
+            _draw_objects(bgr, marks, self._style)
+        _draw_header(bgr, _header(result.frame, self._fps()), self._style)
+        return bgr
+
+    def _remember(self, result: FrameResult) -> None:
+        now_s = result.frame.pts_s
+        self._times.append(now_s)
+        while len(self._times) > 2 and self._times[0] < now_s - _RATE_WINDOW_S:
+            self._times.popleft()
+        width, height = result.frame.picture.size
+        found = result.detections
+        for (x1, _, x2, y2), track_id in zip(found.boxes.tolist(), found.track_ids.tolist(), strict=True):
+            if track_id:
+                trail = self._trails.setdefault(track_id, deque(maxlen=_MOST_POINTS))
+                trail.append((now_s, (x1 + x2) / 2 / width, y2 / height))
+        for track_id, trail in list(self._trails.items()):
+            while trail and trail[0][0] < now_s - _TRAIL_S:
+                trail.popleft()
+            if not trail:
+                del self._trails[track_id]
+
+    def _fps(self) -> float | None:
+        span_s = self._times[-1] - self._times[0]
+        return (len(self._times) - 1) / span_s if span_s > 0 else None
+
+    def _draw_trails(self, bgr: UInt8Array, marks: _Marks, style: _Style) -> None:
+        scale = np.array(style.size) * _SUBPIXELS
+        for track_id, color in zip(marks.track_ids, marks.colors.tolist(), strict=True):
+            places = [place for _, *place in self._trails.get(track_id, ())]
+            if len(places) < 2:
+                continue
+            path = np.rint(np.array(places) * scale).astype(np.int32)
+            ink = _PALETTE.by_idx(color).as_bgr()
+            # Thin where it is old: the older half with half the width.
+            middle = len(path) // 2
+            for part, thickness in ((path[: middle + 1], max(1, style.line // 2)), (path[middle:], style.line)):
+                cv2.polylines(bgr, [part], False, ink, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
+
+
+_SUBPIXEL_BITS = 4
+_SUBPIXELS = 1 << _SUBPIXEL_BITS
+
+
+def _marks(result: FrameResult, width: int, height: int) -> _Marks:
+    found = result.detections
+    source_width, source_height = result.frame.picture.size
+    scale = np.array([width / source_width, height / source_height] * 2, dtype=np.float32)
+    colors = np.where(found.track_ids > 0, found.track_ids, found.class_ids)
+    return _Marks(
+        boxes=(found.boxes * scale)[::-1],
+        colors=colors[::-1],
+        labels=_labels(found, result.labels)[::-1],
+        track_ids=found.track_ids[::-1].tolist(),
+    )
+
+
+def _labels(found: Detections, names: Sequence[str]) -> list[str]:
+    return [
+        f"{names[class_id]} {track_id} {confidence:.2f}" if track_id else f"{names[class_id]} {confidence:.2f}"
+        for class_id, track_id, confidence in zip(
+            found.class_ids.tolist(), found.track_ids.tolist(), found.confidence.tolist(), strict=True
+        )
+    ]
+
+
+def _draw_objects(bgr: UInt8Array, marks: _Marks, style: _Style) -> None:
+    height, width = bgr.shape[:2]
+    style.boxes.annotate(bgr, sv.Detections(xyxy=marks.boxes), custom_color_lookup=marks.colors)
+    # A label sits on its box's top left corner; one that would leave the picture is moved inside it.
+    sizes = np.array([style.text_size(label) for label in marks.labels]) + 2 * style.padding
+    anchors = marks.boxes.copy()
+    overhang = style.line // 2  # half of the box's line lies outside the box
+    anchors[:, 0] = np.clip(anchors[:, 0] - overhang, 0, np.maximum(0, width - sizes[:, 0]))
+    anchors[:, 1] = np.clip(anchors[:, 1] - overhang, sizes[:, 1], height)
+    style.labels.annotate(
+        bgr, sv.Detections(xyxy=anchors), labels=marks.labels, custom_color_lookup=marks.colors
+    )
+
+
+def _header(frame: Frame, fps: float | None) -> str:
+    taken = datetime.fromtimestamp(frame.captured_utc_ns // 1_000_000 / 1000, tz=UTC)
+    stamp = f"{taken:%Y-%m-%d %H:%M:%S}.{taken.microsecond // 1000:03d} UTC"
+    return "   ".join([frame.camera, stamp] + ([f"{fps:.1f} FPS"] if fps is not None else []))
+
+
+def _draw_header(bgr: UInt8Array, text: str, style: _Style) -> None:
+    text_width, text_height = style.text_size(text)
+    available = bgr.shape[1] - 2 * style.padding
+    shrink = min(1.0, available / text_width)
+    strip = bgr[: text_height + 2 * style.padding, : round(text_width * shrink) + 2 * style.padding]
+    np.copyto(strip, cv2.convertScaleAbs(strip, alpha=_HEADER_SHADE))
+    baseline = (style.padding, text_height + style.padding)
+    scale = style.text_scale * shrink
+    cv2.putText(bgr, text, baseline, _FONT, scale, (255, 255, 255), style.text_thickness, cv2.LINE_AA)

@@ -1,0 +1,120 @@
+"""The contract between the fan-out and its receivers.
+
+The fan-out hands each frame's result to every sink as a :class:`Delivery`. A frame is published when every essential
+sink took it; it is lost, for the first reason given, when one of them did not.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Protocol
+
+from streamproc.channel import Channel
+from streamproc.telemetry import CameraLedger, DropReason
+from streamproc.types import FrameResult
+
+__all__ = ["Delivery", "Sink", "SinkCounts"]
+
+
+class Delivery:
+    """One result on its way to the receivers. Used on the event loop only.
+
+    Each essential sink answers once, with :meth:`taken` or :meth:`lost`; the last answer books the frame in the
+    camera's ledger. ``max_age_ms`` is None for frames that never age.
+    """
+
+    __slots__ = ("_ledger", "_monotonic_ns", "_reason", "_waiting", "max_age_ms", "result")
+
+    def __init__(
+        self,
+        result: FrameResult,
+        ledger: CameraLedger,
+        *,
+        receivers: int,
+        max_age_ms: float | None,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.result = result
+        self.max_age_ms = max_age_ms
+        self._ledger = ledger
+        self._waiting = receivers
+        self._reason: DropReason | None = None
+        self._monotonic_ns = monotonic_ns
+        if receivers == 0:
+            self._book()
+
+    def age_ms(self) -> float:
+        """Milliseconds since the frame was captured."""
+        return self.result.frame.age_ms(self._monotonic_ns())
+
+    def too_old(self) -> bool:
+        """Whether publishing it now would break the promise of freshness."""
+        return self.max_age_ms is not None and self.age_ms() > self.max_age_ms
+
+    def taken(self) -> None:
+        """A receiver has it."""
+        self._answer(None)
+
+    def lost(self, reason: DropReason = DropReason.SINK) -> None:
+        """A receiver will not get it."""
+        self._answer(reason)
+
+    def _answer(self, reason: DropReason | None) -> None:
+        assert self._waiting > 0, "a delivery was answered more often than it has receivers"
+        self._waiting -= 1
+        self._reason = self._reason or reason
+        if self._waiting == 0:
+            self._book()
+
+    def _book(self) -> None:
+        if self._reason is None:
+            self._ledger.published(self.age_ms(), self._monotonic_ns())
+        else:
+            self._ledger.dropped(self._reason)
+
+
+class SinkCounts:
+    """What a sink took and what it lost, by reason, for the report."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.lost: Counter[str] = Counter()
+
+
+class Sink(Protocol):
+    """A receiver of results."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the report and the log: ``mqtt``, ``file``, ``video``."""
+        ...
+
+    @property
+    def essential(self) -> bool:
+        """Whether a frame counts as published only when this sink took it. An essential sink answers every
+        delivery; the others never answer."""
+        ...
+
+    @property
+    def capacity(self) -> int:
+        """Deliveries that may wait for it."""
+        ...
+
+    @property
+    def counts(self) -> SinkCounts:
+        """What it took and lost so far."""
+        ...
+
+    async def start(self) -> None:
+        """Get ready, or begin to: a receiver that is away is no error here.
+
+        Raises:
+            FatalError: it can never work (a file that cannot be written).
+        """
+        ...
+
+    async def run(self, inbox: Channel[Delivery]) -> None:
+        """Consume deliveries until the inbox is closed and empty, then flush and let go of everything."""
+        ...
