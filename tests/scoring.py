@@ -64,12 +64,11 @@ def box_iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArra
     sides = np.clip(np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2]), 0.0, None)
     intersection = sides[..., 0] * sides[..., 1]
     union = np.prod(a[..., 2:] - a[..., :2], axis=-1) + np.prod(b[..., 2:] - b[..., :2], axis=-1) - intersection
-    return np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    overlap: NDArray[np.float64] = np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0)
+    return overlap
 
 
-def score_tracking(
-    truth: Sequence[FrameBoxes], predicted: Sequence[FrameBoxes], iou: float = 0.5
-) -> TrackingScore:
+def score_tracking(truth: Sequence[FrameBoxes], predicted: Sequence[FrameBoxes], iou: float = 0.5) -> TrackingScore:
     """Scores predicted against truth, frame by frame; a pair may match at an overlap of iou or more.
 
     Raises ValueError if the two sequences differ in length.
