@@ -118,7 +118,8 @@ class Scheduler:
 
     def plan(self, now_ns: int, waiting: Sequence[Waiting]) -> Plan:
         """Decide for the frames that wait at ``now_ns`` (monotonic clock). Taking what it says is the caller's duty."""
-        worthless_ns = now_ns + self._expect_ns(1) - self._max_age_ns
+        # A fresh frame is tried however slow inference last seemed, or nobody would notice that it is fast again.
+        worthless_ns = now_ns - max(self._max_age_ns - self._expect_ns(1), self._max_age_ns // 2)
         stale = tuple(w.camera for w in waiting if w.live and w.captured_ns < worthless_ns)
         if stale:
             return Plan(stale=stale)

@@ -23,8 +23,10 @@ _Point: TypeAlias = tuple[float, float, float]
 # Far apart in hue from one to the next, since neighbouring objects tend to have consecutive track ids, and all light
 # enough for the one dark text colour to stand out (contrast above 4.5:1, WCAG 2.1 section 1.4.3).
 _PALETTE = sv.ColorPalette.from_hex(
-    ["#34D399", "#60A5FA", "#FBBF24", "#F87171", "#C084FC", "#22D3EE"]
-    + ["#FB923C", "#F472B6", "#A3E635", "#818CF8", "#2DD4BF", "#FDE047"]
+    [
+        *("#34D399", "#60A5FA", "#FBBF24", "#F87171", "#C084FC", "#22D3EE"),
+        *("#FB923C", "#F472B6", "#A3E635", "#818CF8", "#2DD4BF", "#FDE047"),
+    ]
 )
 _INK = sv.Color.from_hex("#111111")
 _FONT = cv2.FONT_HERSHEY_SIMPLEX  # the font that supervision measures and writes labels with
@@ -33,6 +35,8 @@ _RATE_WINDOW_S = 1.0
 # Timestamps of a broken camera may stand still; then these bound what a window of time would not.
 _MOST_POINTS = 120
 _MOST_TIMES = 480
+_SUBPIXEL_BITS = 4  # cv2 takes the points of a trail in sixteenths of a pixel
+_SUBPIXELS = 1 << _SUBPIXEL_BITS
 _HEADER_SHADE = 0.35  # what the header leaves of the picture's brightness: white text reads on snow and on night
 
 
@@ -45,11 +49,11 @@ class _Style:
     def __init__(self, width: int, height: int) -> None:
         side = min(width, height)
         self.size = (width, height)
-        self.line = max(1, round(side / 500))
-        # 0.38 is the smallest scale at which the font's digits stay apart.
-        self.text_scale = max(0.38, side / 1900)
+        self.line = max(1, round(side / 450))
+        # Below a scale of 0.4 the font's digits run into one another.
+        self.text_scale = max(0.4, side / 1900)
         self.text_thickness = 1 if self.text_scale < 0.9 else 2
-        self.padding = max(3, round(self.text_scale * 9))
+        self.padding = max(3, round(self.text_scale * 8))
         self.boxes = sv.BoxAnnotator(color=_PALETTE, thickness=self.line)
         self.labels = sv.LabelAnnotator(
             color=_PALETTE,
@@ -141,10 +145,6 @@ class Annotator:
                 cv2.polylines(bgr, [part], False, ink, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-_SUBPIXEL_BITS = 4
-_SUBPIXELS = 1 << _SUBPIXEL_BITS
-
-
 def _marks(result: FrameResult, width: int, height: int) -> _Marks:
     found = result.detections
     source_width, source_height = result.frame.picture.size
@@ -176,15 +176,13 @@ def _draw_objects(bgr: UInt8Array, marks: _Marks, style: _Style) -> None:
     overhang = style.line // 2  # half of the box's line lies outside the box
     anchors[:, 0] = np.clip(anchors[:, 0] - overhang, 0, np.maximum(0, width - sizes[:, 0]))
     anchors[:, 1] = np.clip(anchors[:, 1] - overhang, sizes[:, 1], height)
-    style.labels.annotate(
-        bgr, sv.Detections(xyxy=anchors), labels=marks.labels, custom_color_lookup=marks.colors
-    )
+    style.labels.annotate(bgr, sv.Detections(xyxy=anchors), labels=marks.labels, custom_color_lookup=marks.colors)
 
 
 def _header(frame: Frame, fps: float | None) -> str:
     taken = datetime.fromtimestamp(frame.captured_utc_ns // 1_000_000 / 1000, tz=UTC)
     stamp = f"{taken:%Y-%m-%d %H:%M:%S}.{taken.microsecond // 1000:03d} UTC"
-    return "   ".join([frame.camera, stamp] + ([f"{fps:.1f} FPS"] if fps is not None else []))
+    return "    ".join([frame.camera, stamp] + ([f"{fps:.1f} FPS"] if fps is not None else []))
 
 
 def _draw_header(bgr: UInt8Array, text: str, style: _Style) -> None:

@@ -24,30 +24,31 @@ LAYERS = {
     "telemetry": 2,
     "messages": 2,
     "config": 3,
-    "config_files": 3,
-    "config_loader": 3,
     "pipeline": 5,
     "report": 5,
     "check": 6,
     "app": 6,
     "cli": 7,
-    "live": 7,
+    "display": 7,
+    "outputs": 5,
+    "watch": 6,
 }
 STAGE = 4
 
+# Who may import a volatile library: a module, or a whole room (with the final slash).
 OWNERS = {
     "aiomqtt": {"sinks/mqtt.py"},
     "amqtt": {"sinks/broker.py"},
-    "av": {"sources/av_reader.py", "sinks/video.py"},
+    "av": {"sources/", "sinks/video_file.py"},
     "onnx": {"engines/onnxruntime.py"},
     "onnxruntime": {"engines/onnxruntime.py"},
     "openvino": {"engines/openvino.py"},
-    "pydantic": {"config.py"},
-    "rich": {"cli.py"},
+    "pydantic": {"config/"},
+    "rich": {"cli.py", "display.py"},
     "supervision": {"sinks/annotate.py", "tracking.py"},
     "trackers": {"tracking.py"},
     "typer": {"cli.py"},
-    "yaml": {"config.py"},
+    "yaml": {"config/"},
 }
 
 
@@ -96,7 +97,8 @@ def test_every_volatile_library_has_one_owner(path: Path) -> None:
     here = str(path.relative_to(PACKAGE))
     for name in imports(path):
         owners = OWNERS.get(name.split(".")[0])
-        assert owners is None or here in owners, f"{here} imports {name}, which belongs to {sorted(owners or ())}"
+        allowed = owners is None or any(here == owner or here.startswith(owner) for owner in owners if owner)
+        assert allowed, f"{here} imports {name}, which belongs to {sorted(owners or ())}"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

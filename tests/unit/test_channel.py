@@ -68,10 +68,12 @@ def test_closing_frees_a_thread_that_waits_for_room() -> None:
 @pytest.mark.parametrize("capacity", [1, 3])
 async def test_everything_gets_through_from_threads_to_a_task(capacity: int) -> None:
     channel = Channel[int](capacity, Overflow.BLOCK)
-    threads = [
-        threading.Thread(target=lambda base=base: [channel.put(base + i) for i in range(200)])
-        for base in (0, 1000, 2000)
-    ]
+
+    def count_from(base: int) -> None:
+        for i in range(200):
+            channel.put(base + i)
+
+    threads = [threading.Thread(target=count_from, args=(base,)) for base in (0, 1000, 2000)]
     for thread in threads:
         thread.start()
 

@@ -1,0 +1,287 @@
+"""The composition root: builds the stages from a configuration, runs them, and ends them in order.
+
+What ends a run: every source has ended, the duration is over, somebody asked it to stop, or the engine broke. Then, in
+this order and each within a deadline: the sources stop, what is being inferred is finished, the sinks flush. Whatever
+is still under way after that is cut off and booked, so that the sums of the report close in every case.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from collections.abc import Callable, Collection
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+
+from streamproc.batching import Batcher, BatchTimes, Scheduler
+from streamproc.channel import Channel, LoopSignal, Overflow
+from streamproc.config import CameraConfig, Config, check_classes
+from streamproc.engines.base import Engine
+from streamproc.engines.factory import open_engine
+from streamproc.errors import FatalError
+from streamproc.labels import resolve_labels
+from streamproc.models.spec import Head, recognise
+from streamproc.outputs import embedded_broker, open_sinks
+from streamproc.pipeline import Lane, Outlet, Pipeline
+from streamproc.preprocess import letterbox_into
+from streamproc.report import build_report, cpu_seconds
+from streamproc.sources.supervisor import CameraSource
+from streamproc.telemetry import CameraLedger, CameraTally, DropReason, StatusBoard
+from streamproc.tracking import CameraTracker
+from streamproc.types import CameraStatus, Detections, Frame
+
+__all__ = ["CameraView", "RunOutcome", "run"]
+
+_log = logging.getLogger(__name__)
+
+_VIEW_INTERVAL_S = 1.0
+_STAGGER_S = 0.04
+"""Between the starts of two cameras: opening all at once costs seconds of backlog, and spread phases batch better."""
+_PIPELINE_DEADLINE_S = 1.5
+_SINKS_DEADLINE_S = 2.5
+_LIVE_MAILBOX = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CameraView:
+    """One camera now, for the live display; rates are of the last seconds."""
+
+    status: CameraStatus
+    tally: CameraTally
+    decoded_fps: float
+    published_fps: float
+    age_p50_ms: float | None
+    age_p99_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOutcome:
+    """How a run ended: its report, and what went wrong (empty when nothing did)."""
+
+    report: dict[str, Any]
+    failures: tuple[str, ...]
+
+
+async def run(
+    config: Config,
+    *,
+    stop: asyncio.Event,
+    duration_s: float | None = None,
+    on_ready: Callable[[str], None] = lambda _: None,
+    on_view: Callable[[list[CameraView]], None] = lambda _: None,
+) -> RunOutcome:
+    """Run a configuration to its end.
+
+    Args:
+        stop: set it to end the run.
+        duration_s: ends the run after so many seconds; None for no limit.
+        on_ready: is told in a line what was opened, once, before the cameras start.
+        on_view: is given the state of every camera once a second.
+
+    Raises:
+        ConfigError: a class named in the configuration is none of the model's.
+        FatalError: model, engine, broker or output cannot be opened.
+    """
+    cv2.setNumThreads(1)  # the cameras' threads are the parallelism; OpenCV's own would fight them for the cores
+    async with AsyncExitStack() as opened:
+        engine = await open_engine(config.engine, config.model)
+        opened.push_async_callback(engine.close)
+        head = recognise(engine.info, resolve_labels(config.model.labels))
+        check_classes(config, head.labels)
+        broker = embedded_broker(config.mqtt) if config.mqtt is not None else None
+        if broker is not None:
+            await opened.enter_async_context(broker)
+        running = _Run(config, engine, head)
+        for outlet in running.outlets:
+            await outlet.sink.start()
+        on_ready(_describe(engine, head))
+        return await running.to_the_end(stop, duration_s, on_view)
+
+
+def _describe(engine: Engine, head: Head) -> str:
+    width, height = engine.info.size
+    details = ", ".join(f"{key} {value}" for key, value in engine.description.items())
+    return f"model {engine.info.name}: {head.name}, {len(head.labels)} classes, {width}x{height}; {details}"
+
+
+class _Run:
+    """The stages of one run, wired."""
+
+    def __init__(self, config: Config, engine: Engine, head: Head) -> None:
+        self._config = config
+        self._engine = engine
+        self._started_ns = time.monotonic_ns()
+        self._cpu_started_s = cpu_seconds()
+        self._failures: list[str] = []
+        self._fps: dict[str, tuple[float, float]] = {}
+        self._board = StatusBoard(list(config.cameras))
+        self._ledgers = {name: CameraLedger(name) for name in config.cameras}
+        all_live = all(camera.realtime for camera in config.cameras.values())
+        sinks = open_sinks(config, self._board, fps_of=lambda camera: self._fps.get(camera, (0.0, 0.0))[0])
+        self.outlets = [Outlet(sink, all_live=all_live) for sink in sinks]
+        frames_changed = LoopSignal()
+        self._mailboxes = {
+            name: self._mailbox(camera, self._ledgers[name], frames_changed) for name, camera in config.cameras.items()
+        }
+        self._sources = {
+            name: CameraSource(
+                name,
+                files=camera.files,
+                url=camera.url,
+                emit=self._mailboxes[name].put,
+                realtime=camera.realtime,
+                loop=camera.loop,
+                transport=camera.transport,
+                ledger=self._ledgers[name],
+                status=self._board,
+            )
+            for name, camera in config.cameras.items()
+        }
+        self._pipeline = self._build_pipeline(head, frames_changed)
+
+    def _mailbox(self, camera: CameraConfig, ledger: CameraLedger, signal: LoopSignal) -> Channel[Frame]:
+        if camera.realtime:
+            return Channel(
+                _LIVE_MAILBOX,
+                Overflow.DROP_OLDEST,
+                on_drop=lambda _: ledger.dropped(DropReason.OVERLOAD),
+                on_put=signal.ring,
+            )
+        return Channel(max(_LIVE_MAILBOX, self._engine.max_batch), Overflow.BLOCK, on_put=signal.ring)
+
+    def _build_pipeline(self, head: Head, frames_changed: LoopSignal) -> Pipeline:
+        budget = self._config.budget
+        interval_ns = round(1e9 / budget.fps)
+        times = BatchTimes()
+        scheduler = Scheduler(
+            {name: camera.priority for name, camera in self._config.cameras.items()},
+            max_batch=self._engine.max_batch,
+            frame_interval_ns=interval_ns,
+            max_age_ns=round(budget.max_frame_age_ms * 1e6),
+            expect_ns=times.expect_ns,
+        )
+        return Pipeline(
+            engine=self._engine,
+            batcher=Batcher(self._mailboxes, self._ledgers, scheduler, frames_changed, frame_interval_ns=interval_ns),
+            times=times,
+            lanes={name: self._lane(name, camera, head) for name, camera in self._config.cameras.items()},
+            outlets=self.outlets,
+            letterbox=letterbox_into,
+            labels=head.labels,
+            max_age_ms=budget.max_frame_age_ms,
+        )
+
+    def _lane(self, name: str, camera: CameraConfig, head: Head) -> Lane:
+        thresholds = head.thresholds(self._config.model, camera)
+        return Lane(
+            ledger=self._ledgers[name],
+            decode=lambda outputs, row, letterbox: head.decode(outputs, row, letterbox, thresholds),
+            track=_tracking(self._config),
+        )
+
+    async def to_the_end(
+        self, stop: asyncio.Event, duration_s: float | None, on_view: Callable[[list[CameraView]], None]
+    ) -> RunOutcome:
+        async with asyncio.TaskGroup() as tasks:
+            monitor = tasks.create_task(self._monitor(on_view), name="monitor")
+            sinks = [
+                tasks.create_task(outlet.sink.run(outlet.inbox), name=f"sink {outlet.sink.name}")
+                for outlet in self.outlets
+            ]
+            sources = [
+                tasks.create_task(self._read(name, index * _STAGGER_S), name=f"source {name}")
+                for index, name in enumerate(self._sources)
+            ]
+            pipeline = tasks.create_task(self._infer(), name="pipeline")
+            stopping = tasks.create_task(stop.wait(), name="stop")
+            await asyncio.wait({pipeline, stopping}, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            for name, source in self._sources.items():
+                source.request_stop()
+                if not pipeline.done():
+                    self._mailboxes[name].close()
+                    self._mailboxes[name].drain()
+            await _finish([pipeline, *sources], _PIPELINE_DEADLINE_S)
+            await _finish(sinks, _SINKS_DEADLINE_S)
+            monitor.cancel()
+        for ledger in self._ledgers.values():
+            ledger.close()
+        report = build_report(
+            self._ledgers,
+            engine=self._engine.description,
+            batches=self._pipeline.batches,
+            sinks={outlet.sink.name: outlet.sink.counts for outlet in self.outlets},
+            started_ns=self._started_ns,
+            cpu_started_s=self._cpu_started_s,
+        )
+        return RunOutcome(report=report, failures=tuple(self._failures))
+
+    async def _read(self, name: str, delay_s: float) -> None:
+        try:
+            await asyncio.sleep(delay_s)
+            outcome = await self._sources[name].run()
+            if outcome.error is not None:
+                self._failures.append(str(outcome.error))
+        finally:
+            self._mailboxes[name].close()
+
+    async def _infer(self) -> None:
+        try:
+            await self._pipeline.run()
+        except FatalError as error:
+            self._failures.append(str(error))
+
+    async def _monitor(self, on_view: Callable[[list[CameraView]], None]) -> None:
+        before = {name: ledger.tally() for name, ledger in self._ledgers.items()}
+        before_s = time.monotonic()
+        while True:
+            await asyncio.sleep(_VIEW_INTERVAL_S)
+            now_s = time.monotonic()
+            tallies = {name: ledger.tally() for name, ledger in self._ledgers.items()}
+            for name, tally in tallies.items():
+                decoded = (tally.decoded - before[name].decoded) / (now_s - before_s)
+                published = (tally.published - before[name].published) / (now_s - before_s)
+                self._fps[name] = (round(decoded, 1), round(published, 1))
+            before, before_s = tallies, now_s
+            on_view([self._view(name, tallies[name]) for name in tallies])
+
+    def _view(self, name: str, tally: CameraTally) -> CameraView:
+        decoded_fps, published_fps = self._fps[name]
+        ages = self._ledgers[name].ages
+        return CameraView(
+            status=self._board.statuses()[name],
+            tally=tally,
+            decoded_fps=decoded_fps,
+            published_fps=published_fps,
+            age_p50_ms=ages.percentile(50),
+            age_p99_ms=ages.percentile(99),
+        )
+
+
+def _tracking(config: Config) -> Callable[[Detections, float], Detections]:
+    algorithm = config.tracking.algorithm
+    if algorithm == "none":
+        return lambda detections, _: detections
+    tracker = CameraTracker(algorithm)
+
+    def track(detections: Detections, time_s: float) -> Detections:
+        ids = tracker.update(detections.boxes, detections.confidence, detections.class_ids, time_s)
+        return dataclasses.replace(detections, track_ids=ids)
+
+    return track
+
+
+async def _finish(tasks: Collection[asyncio.Task[Any]], deadline_s: float) -> None:
+    """Wait for tasks to end by themselves, and cancel those that do not in time."""
+    if not tasks:
+        return
+    _, late = await asyncio.wait(tasks, timeout=deadline_s)
+    for task in late:
+        _log.warning("%s did not end within %.1f s and was cut off", task.get_name(), deadline_s)
+        task.cancel()
+    await asyncio.gather(*late, return_exceptions=True)

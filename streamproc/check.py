@@ -1,0 +1,97 @@
+"""What `streamproc check` does: probe everything that a configuration names, and say what is wrong and the remedy."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from streamproc.config import CameraConfig, Config, MqttConfig, check_classes
+from streamproc.engines.factory import open_engine
+from streamproc.errors import ConfigError, FatalError, StreamprocError
+from streamproc.labels import resolve_labels
+from streamproc.models.spec import recognise
+from streamproc.outputs import embedded_broker, endpoint_of
+from streamproc.sinks.mqtt import probe_broker
+from streamproc.sources.probe import probe
+
+__all__ = ["Finding", "check"]
+
+_CAMERA_TIMEOUT_S = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that was probed: ``camera gate``, ``model``, ``broker``, ``output file``; what was found, or what is
+    wrong and the remedy."""
+
+    subject: str
+    ok: bool
+    message: str
+
+
+async def check(config: Config) -> list[Finding]:
+    """Probe cameras, model and engine, broker, ports and outputs, all at once; findings in that order."""
+    probes = [_finding(f"camera {name}", _camera(camera)) for name, camera in config.cameras.items()]
+    probes.append(_finding("model", _model(config)))
+    if config.mqtt is not None:
+        probes.append(_finding("broker", _broker(config.mqtt)))
+    for key, output in (("file", config.file), ("video", config.video)):
+        if output is not None:
+            probes.append(_finding(f"output {key}", _output(output.path)))
+    return await asyncio.gather(*probes)
+
+
+async def _finding(subject: str, message: Awaitable[str]) -> Finding:
+    try:
+        return Finding(subject=subject, ok=True, message=await message)
+    except (StreamprocError, TimeoutError) as error:
+        return Finding(subject=subject, ok=False, message=str(error) or f"no answer within {_CAMERA_TIMEOUT_S:.0f} s")
+
+
+async def _camera(camera: CameraConfig) -> str:
+    async with asyncio.timeout(_CAMERA_TIMEOUT_S):
+        return await probe(camera.url, camera.files, camera.transport)
+
+
+async def _model(config: Config) -> str:
+    engine = await open_engine(config.engine, config.model)
+    async with contextlib.AsyncExitStack() as opened:
+        opened.push_async_callback(engine.close)
+        head = recognise(engine.info, resolve_labels(config.model.labels))
+        try:
+            check_classes(config, head.labels)
+        except ConfigError as error:
+            raise FatalError("; ".join(map(str, error.problems))) from error
+        width, height = engine.info.size
+        details = ", ".join(f"{key} {value}" for key, value in engine.description.items())
+        return f"{engine.info.name} is {head.name} with {len(head.labels)} classes at {width}x{height}; {details}"
+
+
+async def _broker(mqtt: MqttConfig) -> str:
+    if embedded_broker(mqtt) is None:
+        await probe_broker(endpoint_of(mqtt))
+        return f"{mqtt.url} takes us"
+    url = urlsplit(mqtt.url)
+    try:
+        socket.create_server((url.hostname or "", url.port or 0), backlog=1).close()
+    except OSError as error:
+        raise FatalError(
+            f"the embedded broker cannot listen on {url.hostname}:{url.port}: {error.strerror}. "
+            "Stop what listens there, or choose another port in mqtt.url"
+        ) from error
+    return f"{url.hostname}:{url.port} is free for the embedded broker"
+
+
+async def _output(path: str) -> str:
+    folder = Path(path).absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
+        raise FatalError(f"{path}: no permission to write in {folder}. Choose another path, or change its owner")
+    return f"{path} can be written"

@@ -1,0 +1,154 @@
+"""Camera and broker addresses: which are accepted, and what to do about the others."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from urllib.parse import SplitResult, quote, unquote, urlsplit
+
+from streamproc.config.refusals import RefusedError, did_you_mean
+
+__all__ = ["check_broker_url", "check_camera_url", "file_url_path", "is_rtsp", "quote_userinfo"]
+
+_RTSP_SCHEMES = ("rtsp", "rtsps")
+_OTHER_STREAMS = ("http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
+_BROKER_PORTS = {"mqtt": 1883, "mqtts": 8883, "embedded": 1883}
+_CAMERA_EXPECTED = "rtsp://, rtsps://, a video file, or a glob of video files"
+_BROKER_EXPECTED = "mqtt://HOST:1883, mqtts://HOST:8883 or embedded://127.0.0.1:1883"
+_OTHER_BROKER_NAMES = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts"}
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
+_PERCENT_ENCODE = (
+    "Percent-encode reserved characters in the user name and password: '@' as %40, '/' as %2F, '#' as %23, '?' as %3F."
+)
+# What RFC 3986 section 3.2.1 lets stand unquoted in user information, and '%', which announces a quoted character.
+_USERINFO_SAFE = "!$&'()*+,;=:%"
+
+
+def is_rtsp(url: str) -> bool:
+    """Whether a checked camera address is a live RTSP stream rather than files."""
+    return url.startswith(("rtsp://", "rtsps://"))
+
+
+def quote_userinfo(text: str) -> str:
+    """User name or password as a URL can carry it; what is percent-encoded already stays so.
+
+    >>> quote_userinfo("p@ss/w%40rd")
+    'p%40ss%2Fw%40rd'
+    """
+    return quote(re.sub(r"%(?![0-9A-Fa-f]{2})", "%25", text), safe=_USERINFO_SAFE)
+
+
+def check_camera_url(url: str) -> str:
+    """A camera's address, normalised: lower-case scheme, user information percent-encoded. Paths stay as they are."""
+    if not url.strip():
+        raise RefusedError(expected=_CAMERA_EXPECTED, remedy="Write, for example, url: rtsp://10.0.0.5/stream1.")
+    match = _SCHEME.fullmatch(url)
+    if match is None:
+        _check_path_shape(url)
+        return url
+    scheme, rest = match[1].lower(), match[2]
+    if scheme == "file":
+        return url
+    if scheme not in _RTSP_SCHEMES:
+        remedy = "Use the camera's RTSP address, or record the stream to a file."
+        if scheme not in _OTHER_STREAMS:
+            remedy = did_you_mean(scheme, _RTSP_SCHEMES) or remedy
+        raise RefusedError(found=f"an address of the kind {scheme}://", expected=_CAMERA_EXPECTED, remedy=remedy)
+    return f"{scheme}://{_check_rtsp(rest)}"
+
+
+def _check_path_shape(path: str) -> None:
+    if re.match(r"(?i)rtsps?:", path):
+        raise RefusedError(expected=_CAMERA_EXPECTED, remedy="Write two slashes after the colon: rtsp://HOST/PATH.")
+    if _WINDOWS_PATH.match(path):
+        remedy = "Write the path as this machine sees it, such as /data/gate.mp4, or as file:///data/gate.mp4."
+        raise RefusedError(found="a Windows path", expected=_CAMERA_EXPECTED, remedy=remedy)
+
+
+def _check_rtsp(rest: str) -> str:
+    """What follows ``rtsp://``; as in libav, the last '@' before the first of '/?#' ends the user information."""
+    if re.search(r"[\s\x00-\x1f\x7f]", rest):
+        raise RefusedError(expected="an address without blanks", remedy="Remove the blank, or write it as %20.")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    path = rest[len(authority) :]
+    userinfo, at, host = authority.rpartition("@")
+    if not at and ":" in host and "@" in path:
+        # Either rtsp://user:pa/ss@host or a path with an '@' behind host:port: refused rather than guessed.
+        raise RefusedError(
+            found="an '@' behind the first '/', '?' or '#'",
+            expected="rtsp://USER:PASSWORD@HOST:PORT/PATH",
+            remedy=_PERCENT_ENCODE,
+        )
+    _check_host(_split(f"rtsp://{host}", "rtsp://HOST:PORT/PATH"), "rtsp://HOST:PORT/PATH", "the camera")
+    return f"{quote_userinfo(userinfo)}{at}{host}{path}"
+
+
+def file_url_path(url: str) -> str:
+    """The path of a ``file://`` address of this machine, or the path given."""
+    match = _SCHEME.fullmatch(url)
+    if match is None or match[1].lower() != "file":
+        return url
+    host, slash, path = match[2].partition("/")
+    if host.lower() not in ("", "localhost"):
+        remedy = "Write three slashes before an absolute path: file:///data/gate.mp4."
+        raise RefusedError(expected="a file:// address of this machine", remedy=remedy)
+    return unquote(slash + path)
+
+
+def check_broker_url(url: str) -> str:
+    """A broker's address, normalised to ``scheme://host:port``: lower-case scheme, the port always there."""
+    match = _SCHEME.fullmatch(url)
+    if match is None:
+        raise RefusedError(expected=_BROKER_EXPECTED, remedy="Begin the address with mqtt://, mqtts:// or embedded://.")
+    scheme = match[1].lower()
+    if scheme not in _BROKER_PORTS:
+        remedy = (
+            did_you_mean(_OTHER_BROKER_NAMES.get(scheme, scheme), _BROKER_PORTS) or "Use the broker's MQTT listener."
+        )
+        raise RefusedError(found=f"an address of the kind {scheme}://", expected=_BROKER_EXPECTED, remedy=remedy)
+    parts = _split(url, _BROKER_EXPECTED)
+    if "@" in match[2]:
+        remedy = "Move them to the keys mqtt.username and mqtt.password."
+        raise RefusedError(found="a user name or password in the address", expected=_BROKER_EXPECTED, remedy=remedy)
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        remedy = "Remove what follows the port; topics are made from mqtt.prefix, site and the camera's name."
+        raise RefusedError(found="a path behind the address", expected=_BROKER_EXPECTED, remedy=remedy)
+    host, port = _check_host(parts, _BROKER_EXPECTED, "the broker")
+    if scheme == "embedded" and not _is_loopback(host):
+        raise RefusedError(
+            found="embedded:// with an address that is not this machine's own",
+            expected="embedded://127.0.0.1:PORT",
+            remedy="The embedded broker serves this machine only; for others run a broker and name it with mqtt://.",
+        )
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or _BROKER_PORTS[scheme]}"
+
+
+def _split(url: str, expected: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:
+        raise RefusedError(expected=expected, remedy="Write an IPv6 address in brackets: [fd00::5].") from None
+
+
+def _check_host(parts: SplitResult, expected: str, whose: str) -> tuple[str, int | None]:
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        remedy = "Correct the port, or leave it out."
+        if whose == "the camera" and not re.search(r":[0-9]+$", parts.netloc):
+            remedy = f"Correct the port, or leave it out. {_PERCENT_ENCODE}"
+        raise RefusedError(found="a port that is not usable", expected="a port from 1 to 65535", remedy=remedy)
+    if not parts.hostname or re.search(r"[\s\\{}<>^`|\"]", parts.hostname):
+        remedy = f"Add the name or address of {whose} behind '//'."
+        raise RefusedError(found="an address without a usable host", expected=expected, remedy=remedy)
+    return parts.hostname, port
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,254 @@
+"""The sections of ``cameras.yaml`` as frozen models; :mod:`streamproc.config` loads them from a file.
+
+Models made in code check the same values, but look at no file: that happens only while a configuration is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import PydanticCustomError
+
+from streamproc.config.addresses import is_rtsp
+from streamproc.config.fields import (
+    CameraName,
+    CameraUrl,
+    ClassName,
+    Labels,
+    Limit,
+    MaxBatch,
+    Name,
+    Ratio,
+    Section,
+    Side,
+    Text,
+    surroundings,
+)
+from streamproc.config.files import check_output_path, find_camera_files, find_model
+from streamproc.config.mqtt import MqttConfig
+from streamproc.config.refusals import RefusedError
+
+__all__ = [
+    "BudgetConfig",
+    "CameraConfig",
+    "Config",
+    "EngineConfig",
+    "FileConfig",
+    "ModelConfig",
+    "TrackingConfig",
+    "VideoConfig",
+]
+
+
+class EngineConfig(Section):
+    """What runs the model."""
+
+    kind: Literal["openvino", "onnxruntime"] = Field(
+        default="openvino", description="Inference engine; openvino is the faster one on a CPU."
+    )
+    device: Text = Field(
+        default="auto",
+        description="OpenVINO device (CPU, GPU, NPU) or ONNX Runtime execution provider; auto lets the engine choose.",
+        examples=["auto", "CPU", "CUDAExecutionProvider"],
+    )
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="Arithmetic; bf16 needs openvino, auto takes it where the processor has it."
+    )
+    max_batch: MaxBatch = Field(default="auto", description="Pictures in one inference at most, 1 to 256, or auto.")
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="Threads for inference; left out, the engine chooses.", examples=[4]
+    )
+
+    @field_validator("precision")
+    @classmethod
+    def _fits_kind(cls, value: str, info: ValidationInfo) -> str:
+        if value == "bf16" and info.data.get("kind") == "onnxruntime":
+            remedy = "Write precision: auto, or engine.kind: openvino."
+            raise RefusedError(expected="auto or fp32 with onnxruntime", remedy=remedy)
+        return value
+
+
+class ModelConfig(Section):
+    """The detector."""
+
+    path: Path = Field(
+        description="An ONNX model, or an OpenVINO .xml with its .bin beside it. Looked up next to the configuration "
+        "file, then in the working directory.",
+        examples=["yolov8n.onnx"],
+    )
+    name: Text = Field(
+        default_factory=lambda data: data["path"].stem,
+        description="The model's name in every message; left out, the file's name without its suffix.",
+        examples=["yolov8n"],
+    )
+    labels: Labels = Field(
+        default=None,
+        description="Class names in class-id order: coco, the path of a text file with one name a line, or a list. "
+        "Left out, the model's metadata names them.",
+        examples=["coco", "labels.txt", ["person", "car"]],
+    )
+    confidence: Ratio = Field(default=0.25, description="Objects below this confidence are left out, 0 to 1.")
+    iou: Ratio = Field(default=0.45, description="Boxes of a class overlapping by more than this are one, 0 to 1.")
+    max_detections: Limit = Field(default=300, description="Objects kept in one frame at most, the best first.")
+    size: tuple[Side, Side] | None = Field(
+        default=None,
+        description="Width and height of the model's input, multiples of 32, for a model that leaves them open; "
+        "left out, 640 x 640.",
+        examples=[[640, 640]],
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _exists(cls, value: Path, info: ValidationInfo) -> Path:
+        around = surroundings(info)
+        return find_model(str(value), around) if around else value
+
+
+class BudgetConfig(Section):
+    """How many frames, and how fresh."""
+
+    fps: float = Field(default=24.0, gt=0, le=240, description="Frames a second taken from each camera at most.")
+    max_frame_age_ms: float = Field(
+        default=100.0, gt=0, le=60_000, description="Live frames that would be published later than this are dropped."
+    )
+
+
+class TrackingConfig(Section):
+    """How objects keep their identity from frame to frame."""
+
+    algorithm: Literal["bytetrack", "ocsort", "botsort", "none"] = Field(
+        default="bytetrack", description="Tracker; with none, track_id is null."
+    )
+
+
+class FileConfig(Section):
+    """Detections as JSON lines, the same objects as on MQTT."""
+
+    path: str = Field(
+        description="The file to append to; {camera} stands for the camera's name. Relative to the working directory.",
+        examples=["out/{camera}.jsonl"],
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _can_be_written(cls, value: str) -> str:
+        return check_output_path(value, example="out/detections.jsonl")
+
+
+class VideoConfig(Section):
+    """Annotated video, one file a camera."""
+
+    path: str = Field(
+        description="The file to write, .mp4 or .mkv; {camera} stands for the camera's name, and is needed with "
+        "several cameras. Relative to the working directory.",
+        examples=["out/{camera}.mp4"],
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _can_be_written(cls, value: str, info: ValidationInfo) -> str:
+        around = surroundings(info)
+        path = check_output_path(value, example="out/{camera}.mp4", suffixes=(".mp4", ".mkv"))
+        if around is not None and around.cameras > 1 and "{camera}" not in value:
+            remedy = "Every camera needs a file of its own: write, for example, out/{camera}.mp4."
+            raise RefusedError(expected=f"{{camera}} in the path, for {around.cameras} cameras", remedy=remedy)
+        return path
+
+
+class CameraConfig(Section):
+    """One camera: a live RTSP stream, or files that stand for one."""
+
+    url: CameraUrl = Field(
+        description="An rtsp:// or rtsps:// address, a video file, a file:// address, or a glob of files. Relative "
+        "paths are looked up next to the configuration file, then in the working directory. In a password, write '@' as "
+        "%40, '/' as %2F, '#' as %23, '?' as %3F and '%' as %25; the value of a ${NAME} need not be rewritten.",
+        examples=["rtsp://user:${GATE_PASSWORD}@10.0.0.5/stream1", "samples/yard.mp4"],
+    )
+    transport: Literal["auto", "tcp", "udp"] = Field(default="auto", description="How RTSP media travels; RTSP only.")
+    realtime: bool = Field(
+        default=True,
+        description="true paces files like a camera and may drop; false processes every frame, as fast as the "
+        "machine allows. Files only.",
+    )
+    loop: bool = Field(default=False, description="true starts over at the end of the files. Files only.")
+    priority: float = Field(
+        default=1.0, gt=0, le=1000, description="Share of the engine under overload, relative to the other cameras."
+    )
+    classes: tuple[ClassName, ...] | None = Field(
+        default=None, min_length=1, description="Classes to keep; left out, all.", examples=[["person", "car"]]
+    )
+    confidence: Ratio | None = Field(
+        default=None, description="Overrides model.confidence for this camera.", examples=[0.4]
+    )
+    iou: Ratio | None = Field(default=None, description="Overrides model.iou for this camera.", examples=[0.5])
+    max_detections: Limit | None = Field(
+        default=None, description="Overrides model.max_detections for this camera.", examples=[100]
+    )
+    files: SkipJsonSchema[tuple[Path, ...]] = Field(
+        default=(),
+        validate_default=True,
+        description="The files behind url, sorted; empty for RTSP. Found while loading, never configured.",
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _files_exist(cls, value: str, info: ValidationInfo) -> str:
+        around = surroundings(info)
+        if around is not None and not is_rtsp(value):
+            find_camera_files(value, around.folder)
+        return value
+
+    @field_validator("transport")
+    @classmethod
+    def _is_live(cls, value: str, info: ValidationInfo) -> str:
+        if "url" in info.data and not is_rtsp(info.data["url"]):
+            remedy = "Remove the key: files do not travel over a network."
+            raise RefusedError(expected="transport only with an rtsp:// address", remedy=remedy)
+        return value
+
+    @field_validator("realtime", "loop")
+    @classmethod
+    def _is_file(cls, value: bool, info: ValidationInfo) -> bool:
+        if is_rtsp(info.data.get("url", "")):
+            remedy = "Remove the key: a live camera sets its own pace and has no end."
+            raise RefusedError(expected=f"{info.field_name} only with files", remedy=remedy)
+        return value
+
+    @field_validator("files", mode="before")
+    @classmethod
+    def _are_found(cls, value: object, info: ValidationInfo) -> object:
+        around = surroundings(info)
+        if around is None:
+            return value
+        if value != ():
+            raise PydanticCustomError("extra_forbidden", "files are found, not configured")
+        url = info.data.get("url")
+        return () if url is None or is_rtsp(url) else find_camera_files(url, around.folder)
+
+
+class Config(Section):
+    """A whole configuration: one site, one model, and its cameras."""
+
+    site: Name = Field(default="local", description="Name of this installation, a level of every topic.")
+    engine: EngineConfig = Field(default_factory=EngineConfig, description="What runs the model.")
+    model: ModelConfig = Field(description="The detector.", examples=[{"path": "yolov8n.onnx"}])
+    budget: BudgetConfig = Field(default_factory=BudgetConfig, description="How many frames, and how fresh.")
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="How objects keep their identity.")
+    mqtt: MqttConfig | None = Field(
+        default=None, description="Publish to an MQTT broker.", examples=[{"url": "mqtt://127.0.0.1:1883"}]
+    )
+    file: FileConfig | None = Field(
+        default=None, description="Write detections as JSON lines.", examples=[{"path": "out/{camera}.jsonl"}]
+    )
+    video: VideoConfig | None = Field(
+        default=None, description="Write annotated video.", examples=[{"path": "out/{camera}.mp4"}]
+    )
+    cameras: Mapping[CameraName, CameraConfig] = Field(
+        min_length=1,
+        description="The cameras, each under its name.",
+        examples=[{"gate": {"url": "rtsp://10.0.0.5/stream1"}}],
+    )

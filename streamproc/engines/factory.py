@@ -1,0 +1,63 @@
+"""The engine that a configuration asks for; only its own library is imported."""
+
+from __future__ import annotations
+
+from streamproc.config import EngineConfig, ModelConfig
+from streamproc.engines.base import Engine
+from streamproc.errors import DependencyError
+
+__all__ = ["open_engine"]
+
+
+async def open_engine(engine: EngineConfig, model: ModelConfig) -> Engine:
+    """Read, compile and warm up the model in the engine that was chosen; close the engine after use.
+
+    Raises:
+        DependencyError: the engine's package is not installed.
+        EngineError: its device or precision is not to be had here.
+        ModelError: the model file cannot be read, or its tensors do not suit.
+    """
+    kind = _openvino if engine.kind == "openvino" else _onnxruntime
+    return await kind(engine, model)
+
+
+async def _openvino(engine: EngineConfig, model: ModelConfig) -> Engine:
+    try:
+        from streamproc.engines.openvino import OpenVinoEngine
+    except ModuleNotFoundError as exc:
+        raise _missing(exc, "openvino") from exc
+    return await OpenVinoEngine.open(
+        model.path,
+        name=model.name,
+        device=engine.device,
+        precision=engine.precision,
+        max_batch=engine.max_batch,
+        threads=engine.threads,
+        size=model.size,
+    )
+
+
+async def _onnxruntime(engine: EngineConfig, model: ModelConfig) -> Engine:
+    try:
+        from streamproc.engines.onnxruntime import OnnxRuntimeEngine
+    except ModuleNotFoundError as exc:
+        raise _missing(exc, "onnxruntime") from exc
+    return await OnnxRuntimeEngine.open(
+        model.path,
+        name=model.name,
+        device=engine.device,
+        precision=engine.precision,
+        max_batch=engine.max_batch,
+        threads=engine.threads,
+        size=model.size,
+    )
+
+
+def _missing(exc: ModuleNotFoundError, extra: str) -> Exception:
+    package = (exc.name or "").partition(".")[0]
+    if package == "streamproc":
+        return exc
+    return DependencyError(
+        f"engine.kind: {extra} needs the Python package {package}, which is not installed. "
+        f"Run: pip install 'streamproc[{extra}]'"
+    )

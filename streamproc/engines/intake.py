@@ -1,0 +1,125 @@
+"""What a model demands of the pictures that go in, checked once for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from streamproc.engines.base import TensorInfo
+from streamproc.errors import ModelError
+
+__all__ = ["Intake", "check_outputs", "plan_intake"]
+
+_DEFAULT_SIZE = (640, 640)  # what the YOLO family is trained and published with
+_STRIDE = 32  # of the YOLO family's coarsest feature map: other sizes fail inside the network
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Intake:
+    """A model's one input and the pictures that it will get.
+
+    ``dtype``: ``float32`` and ``float16`` want 0..1, ``uint8`` wants 0..255. ``channels_first``: (batch, 3, height,
+    width) rather than (batch, height, width, 3). ``size``: (width, height). ``max_batch``: pictures at once;
+    ``open_batch``: the model takes fewer as well.
+    """
+
+    tensor: str
+    dtype: Literal["float32", "float16", "uint8"]
+    channels_first: bool
+    size: tuple[int, int]
+    max_batch: int
+    open_batch: bool
+
+    @property
+    def slot_shape(self) -> tuple[int, int, int, int]:
+        """(max_batch, height, width, 3): the shape of a slot's images."""
+        return (self.max_batch, self.size[1], self.size[0], 3)
+
+
+def plan_intake(
+    model: str,
+    inputs: Sequence[TensorInfo],
+    *,
+    max_batch: int | Literal["auto"],
+    auto_batch: int,
+    size: tuple[int, int] | None,
+) -> Intake:
+    """Match a model's inputs with what was asked for.
+
+    ``size`` (width, height) decides for models that leave it open; ``auto_batch`` is what ``max_batch="auto"`` means
+    for models that leave the batch open.
+
+    Raises:
+        ModelError: not one RGB picture tensor, or a size or batch that the model cannot take.
+    """
+    if len(inputs) != 1:
+        raise _unsuitable(model, inputs)
+    (tensor,) = inputs
+    if len(tensor.shape) != 4 or tensor.dtype not in ("float32", "float16", "uint8"):
+        raise _unsuitable(model, inputs)
+    batch, *rest = tensor.shape
+    channels_first = rest[0] == 3
+    if not channels_first and rest[2] != 3:
+        raise _unsuitable(model, inputs)
+    height, width = rest[1:] if channels_first else rest[:2]
+    return Intake(
+        tensor=tensor.name,
+        dtype=tensor.dtype,  # type: ignore[arg-type]  # narrowed by the check above, which mypy cannot see
+        channels_first=channels_first,
+        size=_agree_size(model, (width, height), size),
+        max_batch=_agree_batch(model, batch, auto_batch if max_batch == "auto" and batch < 0 else max_batch),
+        open_batch=batch < 0,
+    )
+
+
+def check_outputs(model: str, outputs: Sequence[TensorInfo], batch: int) -> None:
+    """Every output must hold one row a picture, or a batch could not be taken apart.
+
+    Raises:
+        ModelError: the first dimension of an output is not the batch's.
+    """
+    for tensor in outputs:
+        if not tensor.shape or tensor.shape[0] != batch:
+            raise ModelError(
+                f"model {model}: for {batch} picture(s) its output {tensor.name} has shape {tensor.shape}; expected "
+                f"{batch} as the first dimension. Export the model without built-in non-maximum suppression."
+            )
+
+
+def _unsuitable(model: str, inputs: Sequence[TensorInfo]) -> ModelError:
+    found = ", ".join(f"{tensor.name} {tensor.dtype} {tensor.shape}" for tensor in inputs) or "none"
+    return ModelError(
+        f"model {model}: its inputs are {found}; expected one picture tensor (batch, 3, height, width) or "
+        "(batch, height, width, 3) of float32, float16 or uint8 RGB (-1 is an open dimension). "
+        "Export a YOLO detection model."
+    )
+
+
+def _agree_size(model: str, own: tuple[int, int], wanted: tuple[int, int] | None) -> tuple[int, int]:
+    agreed = tuple(have if have > 0 else want for have, want in zip(own, wanted or _DEFAULT_SIZE, strict=True))
+    width, height = agreed
+    if wanted is not None and agreed != wanted:
+        raise ModelError(
+            f"model {model}: its input is fixed at {width}x{height} (width x height); model.size asks for "
+            f"{wanted[0]}x{wanted[1]}. Remove model.size, or export the model at that size."
+        )
+    if agreed != own and (width % _STRIDE or height % _STRIDE or min(agreed) < _STRIDE):
+        near = [max(_STRIDE, round(side / _STRIDE) * _STRIDE) for side in agreed]
+        raise ModelError(
+            f"model {model}: model.size is {width}x{height}; expected multiples of {_STRIDE}. "
+            f"Set model.size to [{near[0]}, {near[1]}]."
+        )
+    return width, height
+
+
+def _agree_batch(model: str, own: int, wanted: int | Literal["auto"]) -> int:
+    if own < 0:
+        assert wanted != "auto"
+        return wanted
+    if wanted not in ("auto", own):
+        raise ModelError(
+            f"model {model}: its batch is fixed at {own}; engine.max_batch asks for {wanted}. "
+            f"Set engine.max_batch to auto, or export the model with an open (dynamic) batch."
+        )
+    return own

@@ -1,0 +1,206 @@
+"""What is published: the MQTT payloads, defined once.
+
+The structs are the contract. From them come the encoder, the decoders for consumers, and the JSON Schemas; the order of
+their fields is the order in the payload. Times are UTC with milliseconds (``2026-11-20T15:04:05.123Z``), boxes are xyxy
+in source-image pixels. Decoders take payloads with keys they do not know, so that a later version may add some.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+
+from streamproc.types import CameraStatus, FrameResult
+
+__all__ = [
+    "CameraStatusMessage",
+    "DetectedObject",
+    "DetectionsMessage",
+    "EventMessage",
+    "SchemaName",
+    "SiteStatusMessage",
+    "StatusMessage",
+    "decode_detections",
+    "decode_status",
+    "encode_camera_status",
+    "encode_detections",
+    "encode_site_status",
+    "schema_for",
+]
+
+SchemaName: TypeAlias = Literal["detections", "events", "status"]
+
+_Site = Annotated[str, msgspec.Meta(description="The installation.", pattern="^[A-Za-z0-9_-]+$")]
+_Camera = Annotated[str, msgspec.Meta(description="The camera.", pattern="^[A-Za-z0-9_-]+$")]
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_Size = Annotated[int, msgspec.Meta(ge=1, description="Pixels of the upright source picture.")]
+_Time = Annotated[
+    str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", description="UTC, milliseconds.")
+]
+_TrackId = Annotated[int, msgspec.Meta(ge=1, description="Unique per camera within a run.")] | None
+
+
+class DetectedObject(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One object in a frame."""
+
+    track_id: _TrackId
+    class_id: _Count
+    label: str
+    confidence: Annotated[float, msgspec.Meta(ge=0, le=1)]
+    box: Annotated[
+        tuple[float, float, float, float], msgspec.Meta(description="x1, y1, x2, y2 in source-image pixels.")
+    ]
+
+
+class DetectionsMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found in one frame; topic PREFIX/SITE/CAMERA/detections."""
+
+    schema: Literal["streamproc.detections/1"]
+    site: _Site
+    camera: _Camera
+    seq: Annotated[int, msgspec.Meta(ge=0, description="Counts decoded frames of the camera.")]
+    pts_s: Annotated[float, msgspec.Meta(description="Media time in seconds from the first frame.")]
+    captured_at: _Time
+    age_ms: Annotated[float, msgspec.Meta(description="Milliseconds from capture to publishing.")]
+    width: _Size
+    height: _Size
+    model: str
+    detections: Annotated[tuple[DetectedObject, ...], msgspec.Meta(description="The objects, best first.")]
+
+
+class EventMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened; topic PREFIX/SITE/CAMERA/events. Kinds of events may add keys of their own."""
+
+    schema: Literal["streamproc.events/1"]
+    id: Annotated[str, msgspec.Meta(min_length=1, description="The same for repeated deliveries of one event.")]
+    site: _Site
+    camera: _Camera
+    type: Annotated[str, msgspec.Meta(min_length=1, description="What kind of event.")]
+    at: _Time
+    track_id: _TrackId
+    label: Annotated[str, msgspec.Meta(description="The object's class.")] | None
+
+
+class CameraStatusMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="streamproc.status/1"):
+    """A camera's state; topic PREFIX/SITE/CAMERA/status, retained."""
+
+    state: Literal["online", "connecting", "offline"]
+    reason: Annotated[str, msgspec.Meta(description="One word, such as timeout; null when there is none.")] | None
+    since: _Time
+    fps: Annotated[float, msgspec.Meta(ge=0, description="Frames a second lately.")]
+    site: _Site
+    camera: _Camera
+
+
+class SiteStatusMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="schema", tag="streamproc.site/1"):
+    """The state of a whole installation; topic PREFIX/SITE/status, retained; offline is also the will."""
+
+    state: Literal["online", "offline"]
+    site: _Site
+    version: Annotated[str, msgspec.Meta(description="Version of streamproc.")]
+
+
+StatusMessage: TypeAlias = CameraStatusMessage | SiteStatusMessage
+
+_TYPES: dict[SchemaName, Any] = {"detections": DetectionsMessage, "events": EventMessage, "status": StatusMessage}
+_encoder = msgspec.json.Encoder()
+_detections_decoder = msgspec.json.Decoder(DetectionsMessage)
+_status_decoder: msgspec.json.Decoder[StatusMessage] = msgspec.json.Decoder(StatusMessage)
+
+
+def encode_detections(result: FrameResult, *, site: str, age_ms: float) -> bytes:
+    """One frame's payload; ``age_ms`` from capture to now.
+
+    Boxes and age are rounded to a tenth, confidence to a thousandth. A class id without a label is named by its number.
+    """
+    frame, found = result.frame, result.detections
+    width, height = frame.picture.size
+    labels = result.labels
+    objects = tuple(
+        [
+            DetectedObject(
+                track_id=track_id or None,
+                class_id=class_id,
+                label=labels[class_id] if class_id < len(labels) else str(class_id),
+                confidence=confidence,
+                box=tuple(box),
+            )
+            for track_id, class_id, confidence, box in zip(
+                found.track_ids.tolist(),
+                found.class_ids.tolist(),
+                found.confidence.astype(np.float64).round(3).tolist(),
+                found.boxes.astype(np.float64).round(1).tolist(),
+                strict=True,
+            )
+        ]
+    )
+    message = DetectionsMessage(
+        schema="streamproc.detections/1",
+        site=site,
+        camera=frame.camera,
+        seq=frame.seq,
+        pts_s=round(frame.pts_s, 3),
+        captured_at=_utc(frame.captured_utc_ns),
+        age_ms=round(age_ms, 1),
+        width=width,
+        height=height,
+        model=result.model,
+        detections=objects,
+    )
+    return _encoder.encode(message)
+
+
+def encode_camera_status(status: CameraStatus, *, site: str, fps: float) -> bytes:
+    """A camera's retained state; ``fps`` frames a second lately."""
+    message = CameraStatusMessage(
+        state=status.state.value,
+        reason=status.reason,
+        since=_utc(status.since_utc_ns),
+        fps=round(fps, 1),
+        site=site,
+        camera=status.camera,
+    )
+    return _encoder.encode(message)
+
+
+def encode_site_status(state: Literal["online", "offline"], *, site: str, version: str) -> bytes:
+    """The installation's retained state, and its will."""
+    return _encoder.encode(SiteStatusMessage(state=state, site=site, version=version))
+
+
+def decode_detections(payload: bytes) -> DetectionsMessage:
+    """A detections payload, checked against the contract. Raises ValueError saying where it departs from it."""
+    try:
+        return _detections_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ValueError(f"not a streamproc.detections/1 payload: {exc}") from exc
+
+
+def decode_status(payload: bytes) -> StatusMessage:
+    """A camera's or a site's status, checked against the contract. Raises ValueError as above."""
+    try:
+        return _status_decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ValueError(f"not a streamproc.status/1 or streamproc.site/1 payload: {exc}") from exc
+
+
+def schema_for(name: SchemaName) -> dict[str, Any]:
+    """JSON Schema (2020-12) of a payload: ``detections``, ``events`` or ``status`` (a camera's or the site's)."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"streamproc {name}",
+        **msgspec.json.schema(_TYPES[name]),
+    }
+
+
+def _utc(utc_ns: int) -> str:
+    """Nanoseconds since the epoch as UTC with milliseconds, rounded down.
+
+    >>> _utc(1_763_651_045_123_999_999)
+    '2025-11-20T15:04:05.123Z'
+    """
+    seconds, ns = divmod(utc_ns, 1_000_000_000)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ns // 1_000_000:03d}Z"

@@ -1,0 +1,141 @@
+"""Pixels: from a decoder's YUV straight into the model's input, and to full-size BGR for whoever draws.
+
+Planes are scaled first and turned into RGB at the size that the model sees, so no full-size RGB picture exists on the
+way to inference. Every OpenCV call here releases the GIL and runs on the calling thread's account.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from functools import lru_cache
+from typing import TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from streamproc.types import ColorMatrix, Letterbox, Picture, Rotation, UInt8Array
+
+__all__ = ["letterbox_into", "to_bgr"]
+
+Matrix: TypeAlias = NDArray[np.float64]
+
+PAD = 114  # the grey that the YOLO family is trained with around letterboxed pictures
+
+# Luma weights (red, blue): ITU-R BT.601-7 § 2.5.1, BT.709-6 § 3.2, BT.2020-2 table 4.
+_LUMA_WEIGHTS: dict[ColorMatrix, tuple[float, float]] = {
+    "bt601": (0.299, 0.114),
+    "bt709": (0.2126, 0.0722),
+    "bt2020": (0.2627, 0.0593),
+}
+_TURNS: dict[Rotation, int] = {
+    90: cv2.ROTATE_90_CLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_COUNTERCLOCKWISE,
+}
+
+
+def letterbox_into(picture: Picture, target: UInt8Array) -> Letterbox:
+    """Write a picture upright, scaled to fit, centred on grey, as RGB into one row of an engine's slot.
+
+    ``target``: (height, width, 3) uint8, written in full; rows may be apart, pixels and channels may not. Safe from
+    every thread: each keeps scratch memory of up to nine bytes a pixel of the largest target it has written.
+    """
+    height, width = target.shape[:2]
+    letterbox = Letterbox.fit(picture.size, (width, height))
+    (inner_width, inner_height), (left, top) = letterbox.inner, letterbox.pad
+    target[:top] = PAD
+    target[top + inner_height :] = PAD
+    inner = target[top : top + inner_height]
+    inner[:, :left] = PAD
+    inner[:, left + inner_width :] = PAD
+    inner = inner[:, left : left + inner_width]
+    to_rgb = _yuv_to_rgb(picture.matrix, picture.full_range)
+    if picture.rotation == 0:
+        _convert(picture, to_rgb, inner, _scratch.take(6 * inner_width * inner_height))
+        return letterbox
+    turned = picture.rotation in (90, 270)
+    shape = (inner_width, inner_height, 3) if turned else (inner_height, inner_width, 3)
+    memory = _scratch.take(9 * inner_width * inner_height)
+    stored, rest = _carve(memory, shape)
+    _convert(picture, to_rgb, stored, rest)
+    cv2.rotate(stored, _TURNS[picture.rotation], dst=inner)
+    return letterbox
+
+
+def to_bgr(picture: Picture) -> UInt8Array:
+    """The whole picture, upright, as a new (height, width, 3) uint8 BGR array that belongs to the caller."""
+    width, height = picture.stored_size
+    bgr = np.empty((height, width, 3), dtype=np.uint8)
+    to_rgb = _yuv_to_rgb(picture.matrix, picture.full_range)
+    _convert(picture, np.ascontiguousarray(to_rgb[::-1]), bgr, np.empty(6 * width * height, dtype=np.uint8))
+    if picture.rotation == 0:
+        return bgr
+    turned: UInt8Array = cv2.rotate(bgr, _TURNS[picture.rotation])  # type: ignore[assignment]  # cv2: any array
+    return turned
+
+
+class _Scratch(threading.local):
+    """One thread's reusable memory; grows to what the largest request needed and stays there."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, dtype=np.uint8)
+
+    def take(self, size: int) -> UInt8Array:
+        """``size`` bytes that hold whatever they held before."""
+        if len(self._memory) < size:
+            self._memory = np.empty(size, dtype=np.uint8)
+        return self._memory[:size]
+
+
+_scratch = _Scratch()
+
+
+def _carve(memory: UInt8Array, shape: tuple[int, ...]) -> tuple[UInt8Array, UInt8Array]:
+    """An array of ``shape`` from the start of ``memory``, and the rest of it."""
+    size = math.prod(shape)
+    return memory[:size].reshape(shape), memory[size:]
+
+
+def _convert(picture: Picture, matrix: Matrix, out: UInt8Array, memory: UInt8Array) -> None:
+    """Scale a picture's planes to ``out``'s size and turn them into colours there; rotation is left alone.
+
+    Chroma goes from its own plane's size to the final one in one step, whatever the parity of either. Measured at
+    1920x1080 to 640x360: 0.12 ms luma, 0.20 ms chroma, 0.06 ms colours. OpenCV's own 4:2:0 conversions would save
+    0.1 ms but know even sizes and limited-range BT.601 only.
+    """
+    shape = out.shape[:2]
+    merged, memory = _carve(memory, (*shape, 3))
+    y, memory = _carve(memory, shape)
+    u, memory = _carve(memory, shape)
+    v, memory = _carve(memory, shape)
+    size = shape[::-1]
+    if picture.layout == "yuv420p":
+        for plane, scaled in zip(picture.planes, (y, u, v), strict=True):
+            cv2.resize(plane, size, dst=scaled, interpolation=cv2.INTER_LINEAR)
+    else:
+        uv = merged.reshape(-1)[: 2 * math.prod(shape)].reshape(*shape, 2)
+        cv2.resize(picture.planes[0], size, dst=y, interpolation=cv2.INTER_LINEAR)
+        cv2.resize(picture.planes[1], size, dst=uv, interpolation=cv2.INTER_LINEAR)
+        cv2.split(uv, mv=[u, v])
+    cv2.merge([y, u, v], dst=merged)
+    cv2.transform(merged, matrix, dst=out)
+
+
+@lru_cache
+def _yuv_to_rgb(matrix: ColorMatrix, full_range: bool) -> Matrix:
+    """(3, 4): R, G, B as weights of Y, U, V and 1, all in 0..255 (ITU-T H.273 § 8.3, equations for MatrixCoefficients).
+
+    >>> _yuv_to_rgb("bt601", True).round(3).tolist()[0]
+    [1.0, 0.0, 1.402, -179.456]
+    """
+    red, blue = _LUMA_WEIGHTS[matrix]
+    green = 1 - red - blue
+    from_v, from_u = 2 * (1 - red), 2 * (1 - blue)
+    linear = np.array([[1, 0, from_v], [1, -from_u * blue / green, -from_v * red / green], [1, from_u, 0]])
+    black = 0 if full_range else 16
+    if not full_range:
+        linear *= [255 / 219, 255 / 224, 255 / 224]
+    offset = -linear @ [black, 128, 128]
+    return np.column_stack([linear, offset])

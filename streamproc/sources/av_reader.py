@@ -1,0 +1,219 @@
+"""Reads one camera: demuxes, decodes, stamps and hands on. Blocking; runs on one thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import av
+from av.container import InputContainer
+from av.stream import Discard
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from streamproc.channel import Closed
+from streamproc.errors import SourceError
+from streamproc.sources.decoder import Decoder
+from streamproc.sources.faults import (
+    UnsupportedError,
+    file_error,
+    no_keyframe_error,
+    no_picture_error,
+    no_video_error,
+    stream_error,
+)
+from streamproc.sources.picture import PictureMaker
+from streamproc.sources.timing import MediaClock, Pacer, TimestampPicker
+from streamproc.telemetry import CameraLedger, RateLimitedLog
+from streamproc.types import Frame
+
+__all__ = ["AvReader", "Transport"]
+
+logger = logging.getLogger(__name__)
+
+Transport = Literal["auto", "tcp", "udp"]
+
+
+class AvReader:
+    """One camera's reader, kept over all its files or connections: media time and ``seq`` go on from one to the next.
+
+    It only reads: whoever calls decides what to read next and whether to try again. One call at a time, always on a
+    thread that may block; the thread must be a daemon, because libav cannot be interrupted in a name look-up, and in
+    a read only by its time limit.
+
+    Args:
+        camera: the name for frames and messages.
+        emit: takes every frame, on the reader's thread; may wait. :class:`~streamproc.channel.Closed` ends the reading.
+        ledger: the camera's books; ``received`` and all of the decode stage are kept here.
+        on_online: called on the reader's thread at the first picture of each file or connection.
+        stop: when set, reading ends at the next packet, and waiting for a picture's time at once.
+        realtime: play files at their own pace, as a camera would; their frames are ``live``.
+        open_timeout_s, read_timeout_s: how long a camera may take to answer, and to send its next packet.
+        clock_ns, utc_ns: the monotonic clock and UTC.
+    """
+
+    PATIENCE_S = 30.0
+    """Packets but no picture for so long: a keyframe interval beyond any use, or one that never arrives whole."""
+
+    def __init__(
+        self,
+        camera: str,
+        *,
+        emit: Callable[[Frame], None],
+        ledger: CameraLedger,
+        on_online: Callable[[], None],
+        stop: threading.Event,
+        realtime: bool = True,
+        open_timeout_s: float = 10.0,
+        read_timeout_s: float = 10.0,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+        utc_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self.camera = camera
+        self._emit = emit
+        self._ledger = ledger
+        self._on_online = on_online
+        self._stop = stop
+        self._realtime = realtime
+        self._open_timeout_s = open_timeout_s
+        self._read_timeout_s = read_timeout_s
+        self._clock_ns = clock_ns
+        self._utc_ns = utc_ns
+        self._log = RateLimitedLog(logger)
+        self._media = MediaClock()
+        self._pacer = Pacer(wait=stop.wait, on_lag=self._warn_of_lag, clock_ns=clock_ns)
+        self._maker = PictureMaker()
+        self._emitted = 0
+        self._packet_ns = 0
+
+    @property
+    def emitted(self) -> int:
+        """Frames handed on so far; the next one's ``seq``."""
+        return self._emitted
+
+    def read_file(self, path: Path) -> None:
+        """Read a file to its end, or until stopped. Raises :class:`SourceError`."""
+        before = self._emitted
+        try:
+            # The protocol is named lest a colon in the path be taken for one.
+            with self._opened(f"file:{path}", {}) as (container, stream):
+                self._read(container, stream, live=self._realtime, paced=self._realtime)
+        except (av.FFmpegError, UnsupportedError) as exc:
+            raise file_error(self.camera, path, exc) from exc
+        if self._emitted == before and not self._stop.is_set():
+            raise no_picture_error(self.camera, path)
+
+    def read_stream(self, url: str, transport: Transport = "auto") -> None:
+        """Read an RTSP stream until stopped; it ends in no other way than by :class:`SourceError`."""
+        options = {
+            "timeout": str(round(self._read_timeout_s * 1e6)),  # µs; the socket's own limit
+            "allowed_media_types": "video",
+            # The rate is only a fallback here: do not sit on the first pictures to estimate it.
+            "fpsprobesize": "0",
+        }
+        options |= {"rtsp_flags": "prefer_tcp"} if transport == "auto" else {"rtsp_transport": transport}
+        opening_ns = self._packet_ns = self._clock_ns()
+        try:
+            with self._opened(url, options) as (container, stream):
+                self._read(container, stream, live=True, paced=False)
+        except (av.FFmpegError, UnsupportedError) as exc:
+            if self._stop.is_set():
+                return
+            opened = self._packet_ns > opening_ns
+            waited_s = (self._clock_ns() - self._packet_ns) / 1e9
+            limit_s = self._read_timeout_s if opened else self._open_timeout_s
+            raise stream_error(self.camera, url, exc, opened=opened, timed_out=waited_s > 0.9 * limit_s) from exc
+        if not self._stop.is_set():
+            raise SourceError(f"camera {self.camera}: the camera ended the stream", reason="eof")
+
+    @contextmanager
+    def _opened(self, url: str, options: dict[str, str]) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """An open input and its video stream; both are dead memory once this is left."""
+        timeouts = (self._open_timeout_s, self._read_timeout_s)
+        with av.open(url, options=options, timeout=timeouts) as container:
+            stream = container.streams.best("video")
+            if not isinstance(stream, VideoStream):
+                raise no_video_error(self.camera, url, [other.type for other in container.streams])
+            if stream.codec_context is None:
+                raise UnsupportedError(f"codec {stream.codec_tag!r}: no decoder for it")
+            for other in container.streams:
+                other.discard = Discard.default if other is stream else Discard.all
+            yield container, stream
+
+    def _read(self, container: InputContainer, stream: VideoStream, *, live: bool, paced: bool) -> None:
+        """Hand on every picture to the end, or until stopped; libav's errors while reading come out as they are."""
+        rate = stream.guessed_rate or stream.average_rate
+        self._media.begin(float(rate) if rate else None)
+        picker = TimestampPicker()
+        online = False
+        for frame in self._frames(container, stream):
+            ticks = picker.pick(frame.pts, frame.dts)
+            seconds = None if ticks is None or frame.time_base is None else ticks * float(frame.time_base)
+            pts_s = self._media.advance(seconds)
+            captured_ns = self._captured_ns(frame, pts_s, live=live, paced=paced)
+            if captured_ns is None:
+                return
+            picture = self._maker.make(frame)
+            self._ledger.decoded(captured_ns)
+            if not online:
+                online = True
+                self._on_online()
+            self._emitted += 1
+            try:
+                self._emit(
+                    Frame(
+                        camera=self.camera,
+                        seq=self._emitted - 1,
+                        pts_s=pts_s,
+                        captured_ns=captured_ns,
+                        captured_utc_ns=self._utc_ns() - (self._clock_ns() - captured_ns),
+                        live=live,
+                        picture=picture,
+                    )
+                )
+            except Closed:
+                self._stop.set()
+                return
+
+    def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+        """Sound pictures in presentation order; those still in the decoder come before an error is raised."""
+        decoder = Decoder(stream, self._ledger)
+        started_ns, some = self._clock_ns(), False
+        try:
+            for packet in container.demux(stream):
+                if self._stop.is_set():
+                    return
+                if not packet.size:  # libav's end mark, and the empty chunks by which AVI repeats a picture
+                    continue
+                packet.opaque = self._packet_ns = self._clock_ns()
+                for frame in decoder.feed(packet):
+                    some = True
+                    yield frame
+                if not some and self._packet_ns - started_ns > self.PATIENCE_S * 1e9:
+                    raise no_keyframe_error(self.camera, self.PATIENCE_S)
+        except av.FFmpegError:
+            if not self._stop.is_set():
+                yield from decoder.drain()
+            raise
+        yield from decoder.drain()
+
+    def _captured_ns(self, frame: VideoFrame, pts_s: float, *, live: bool, paced: bool) -> int | None:
+        """When the picture was taken, as far as can be told; None when stopped while waiting for that moment."""
+        if paced:
+            return self._pacer.hold(pts_s)
+        arrived_ns = frame.opaque if live else None
+        return arrived_ns if isinstance(arrived_ns, int) else self._clock_ns()
+
+    def _warn_of_lag(self, lag_s: float) -> None:
+        self._log.warning(
+            "lag",
+            "camera %s: decoding is %.1f s behind its real-time pace; going on from here. Use fewer cameras, a smaller "
+            "picture, or realtime: false.",
+            self.camera,
+            lag_s,
+        )

@@ -1,0 +1,99 @@
+"""One video stream's decoder: sound pictures out, everything else counted."""
+
+from __future__ import annotations
+
+import av
+from av.packet import Packet
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from streamproc.sources.h264 import LostReferenceDetector
+from streamproc.telemetry import CameraLedger, DropReason
+
+__all__ = ["Decoder"]
+
+
+class Decoder:
+    """Decodes one stream on its reader's thread and keeps the decode stage's books.
+
+    After any damage (a packet or picture marked corrupt, a decoding error, a lost reference picture) the decoder is
+    emptied and nothing comes out before the next keyframe. Every packet is booked exactly once: as the picture it
+    became (by whoever takes the picture), or as dropped. What is inside when the reader is told to stop stays for
+    ``CameraLedger.close``.
+    """
+
+    MAX_HELD = 32
+    """More packets than this are in no decoder: 16 reordered pictures of two fields each (H.264, A.3.1)."""
+
+    def __init__(self, stream: VideoStream, ledger: CameraLedger) -> None:
+        context = stream.codec_context
+        # One thread: as many cameras as there are already fill the cores, and frame threading delays every picture.
+        context.thread_count = 1
+        context.copy_opaque = True
+        # Report damage instead of papering over it; a B-frame would otherwise show it before its source is flagged.
+        context.options = {"err_detect": "explode"}
+        self._context = context
+        self._ledger = ledger
+        self._held = 0
+        self._skipping: DropReason | None = DropReason.NO_PICTURE
+        self._tainted = False
+        self._lost = LostReferenceDetector(context.extradata) if context.name == "h264" else None
+
+    def feed(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
+        """The sound pictures that come out when this packet goes in; it must not be empty."""
+        self._ledger.received()
+        # The parser hands a picture out when it sees the start of the next, with the next one's mark.
+        tainted, self._tainted = self._tainted or packet.is_corrupt, packet.is_corrupt
+        if tainted:
+            self._held += 1
+            self._discard()
+            return []
+        if self._skipping is not None:
+            if not packet.is_keyframe:
+                self._ledger.dropped(self._skipping)
+                return []
+            self._skipping = None
+        self._held += 1
+        if self._lost is not None and self._lost.lost_before(memoryview(packet)):
+            self._discard()
+            return []
+        return self._decode(packet)
+
+    def drain(self) -> list[VideoFrame]:
+        """The last pictures, at the end of the stream; the books of what went in are closed."""
+        pictures = [] if self._skipping is not None else self._decode(None)
+        self._settle(DropReason.NO_PICTURE, keep=0)
+        return pictures
+
+    def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        try:
+            frames = self._context.decode(packet)
+        except av.FFmpegError:
+            self._discard()
+            return []
+        for index, frame in enumerate(frames):
+            if frame.is_corrupt:
+                self._held -= index
+                self._discard()
+                return frames[:index]
+        self._held -= len(frames)
+        # Second fields and hidden pictures (VP9) never come out; they must not look like a growing backlog.
+        self._settle(DropReason.NO_PICTURE, keep=self.MAX_HELD)
+        return frames
+
+    def _discard(self) -> None:
+        """Throw away what is inside, and all that comes before the next keyframe."""
+        self._settle(DropReason.CORRUPT, keep=0)
+        self._skipping = DropReason.CORRUPT
+        self._context.flush_buffers()
+        if self._lost is not None:
+            self._lost.resync()
+
+    def _settle(self, reason: DropReason, *, keep: int) -> None:
+        """Book packets beyond ``keep`` as dropped; where nothing is kept, pictures beyond packets as received too."""
+        if self._held > keep:
+            self._ledger.dropped(reason, self._held - keep)
+            self._held = keep
+        elif keep == 0 and self._held < 0:
+            self._ledger.received(-self._held)
+            self._held = 0

@@ -1,0 +1,199 @@
+"""Cameras on the network: a real RTSP server, and what is no camera at all."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+import pytest
+
+from streamproc.errors import SourceError
+from streamproc.sources.av_reader import AvReader, Transport
+from streamproc.sources.backoff import Backoff
+from streamproc.sources.supervisor import CameraSource
+from streamproc.telemetry import CameraLedger, StatusBoard
+from streamproc.types import CameraState, Frame
+from tests.integration.sources.reading import assert_closed
+from tests.media import number_in, write_video
+
+SERVER = Path(__file__).with_name("rtsp_camera.py")
+PACKAGES = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good python3-gi"
+
+ServeCamera = Callable[..., AbstractContextManager[int]]
+
+
+@contextmanager
+def serve(path: Path, *login: str) -> Iterator[int]:
+    """An RTSP server that plays ``path`` as /cam; its port."""
+    command = ["/usr/bin/python3", str(SERVER), str(path), *login]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline()
+            if not port:
+                pytest.fail(f"the RTSP server of this test did not start; it needs the system packages {PACKAGES}")
+            yield int(port)
+        finally:
+            process.kill()
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_video(tmp_path_factory.mktemp("rtsp") / "clip.mp4", frames=40)
+
+
+def read(url: str, transport: Transport = "tcp", *, frames: int = 1000, timeout_s: float = 20) -> Reading:
+    return Reading(url, transport, frames, timeout_s)
+
+
+class Reading:
+    """One connection, read to its end or up to so many frames."""
+
+    def __init__(self, url: str, transport: Transport, frames: int, timeout_s: float) -> None:
+        self.frames: list[Frame] = []
+        self.error: SourceError | None = None
+        self.ledger = CameraLedger("cam")
+        self._stop = threading.Event()
+        self._wanted = frames
+        reader = AvReader(
+            "cam",
+            emit=self._keep,
+            ledger=self.ledger,
+            on_online=lambda: None,
+            stop=self._stop,
+            open_timeout_s=timeout_s,
+            read_timeout_s=timeout_s,
+        )
+        try:
+            reader.read_stream(url, transport)
+        except SourceError as error:
+            self.error = error
+
+    def _keep(self, frame: Frame) -> None:
+        self.frames.append(frame)
+        if len(self.frames) == self._wanted:
+            self._stop.set()
+
+
+@pytest.mark.parametrize("transport", ["auto", "tcp", "udp"])
+def test_a_camera_plays_over_every_transport(clip: Path, transport: Transport) -> None:
+    with serve(clip) as port:
+        reading = read(f"rtsp://127.0.0.1:{port}/cam", transport, frames=30)
+    assert reading.error is None
+    assert [number_in(frame.picture) for frame in reading.frames] == list(range(30))
+    assert [frame.pts_s for frame in reading.frames] == pytest.approx([n / 25 for n in range(30)], abs=0.002)
+    assert all(frame.live for frame in reading.frames)
+    arrivals = [frame.captured_ns for frame in reading.frames]
+    assert arrivals == sorted(arrivals)
+    reading.ledger.close()
+    assert_closed(reading.ledger.tally())
+
+
+def test_the_end_of_a_stream_is_an_error_with_closed_books(clip: Path) -> None:
+    with serve(clip) as port:
+        reading = read(f"rtsp://127.0.0.1:{port}/cam")
+    assert reading.error is not None
+    assert reading.error.reason == "eof"
+    assert len(reading.frames) == 40
+    assert_closed(reading.ledger.tally())
+
+
+def test_a_password_is_asked_for_and_never_shown(clip: Path) -> None:
+    with serve(clip, "admin", "s3cret") as port:
+        good = read(f"rtsp://admin:s3cret@127.0.0.1:{port}/cam", frames=5)
+        bad = read(f"rtsp://admin:wr0ng@127.0.0.1:{port}/cam")
+        none = read(f"rtsp://127.0.0.1:{port}/cam")
+    assert len(good.frames) == 5
+    for reading in (bad, none):
+        assert reading.error is not None
+        assert reading.error.reason == "auth"
+        assert "wr0ng" not in str(reading.error)
+
+
+def test_a_wrong_path(clip: Path) -> None:
+    with serve(clip) as port:
+        reading = read(f"rtsp://127.0.0.1:{port}/other")
+    assert reading.error is not None
+    assert reading.error.reason == "not_found"
+
+
+def test_no_such_host_and_nobody_listening() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        refused = read(f"rtsp://127.0.0.1:{closed.getsockname()[1]}/cam")
+    unknown = read("rtsp://no-such-host.invalid/cam")
+    assert refused.error is not None
+    assert unknown.error is not None
+    assert (refused.error.reason, unknown.error.reason) == ("refused", "dns")
+
+
+def test_a_peer_that_never_answers_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        reading = read(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam", timeout_s=0.3)
+    assert reading.error is not None
+    assert reading.error.reason == "timeout"
+
+
+async def test_a_lost_camera_is_reconnected_and_its_time_goes_on(clip: Path) -> None:
+    frames: list[Frame] = []
+    enough = threading.Event()
+
+    def emit(frame: Frame) -> None:
+        frames.append(frame)
+        if frame.seq == 60:
+            enough.set()
+
+    ledger, board = CameraLedger("cam"), StatusBoard(["cam"])
+    with serve(clip) as port:
+        source = CameraSource(
+            "cam",
+            url=f"rtsp://127.0.0.1:{port}/cam",
+            emit=emit,
+            ledger=ledger,
+            status=board,
+            backoff=Backoff(uniform=lambda low, high: low),
+        )
+        async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(source.run())
+            await asyncio.to_thread(enough.wait)
+            assert board.statuses()["cam"].state is CameraState.ONLINE
+            source.request_stop()
+    assert not run.result().ended
+    assert ledger.reconnects == {"eof": 1}
+    assert [number_in(frame.picture) for frame in frames[:61]] == [*range(40), *range(21)]
+    times = [frame.pts_s for frame in frames]
+    assert all(0 < later - earlier < 0.1 for earlier, later in itertools.pairwise(times))
+
+
+async def test_an_absent_camera_is_tried_again_until_the_run_stops(caplog: pytest.LogCaptureFixture) -> None:
+    attempts = 0
+    source: CameraSource
+
+    def uniform(low: float, high: float) -> float:
+        nonlocal attempts
+        attempts += 1
+        if attempts == 4:
+            source.request_stop()
+        return 0.0
+
+    ledger, board = CameraLedger("cam"), StatusBoard(["cam"])
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"rtsp://admin:s3cret@127.0.0.1:{closed.getsockname()[1]}/cam"
+        source = CameraSource(
+            "cam", url=url, emit=lambda frame: None, ledger=ledger, status=board, backoff=Backoff(uniform=uniform)
+        )
+        with caplog.at_level(logging.WARNING):
+            async with asyncio.timeout(30):
+                outcome = await source.run()
+    assert (outcome.ended, outcome.error) == (False, None)
+    assert ledger.reconnects == {"refused": 4}
+    assert "Next attempt" in caplog.text
+    assert "s3cret" not in caplog.text

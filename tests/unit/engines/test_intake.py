@@ -1,0 +1,114 @@
+"""What a model's input tensor demands: every combination that is taken, and every one that is not."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import pytest
+
+from streamproc.engines.base import TensorInfo
+from streamproc.engines.intake import Intake, check_outputs, plan_intake
+from streamproc.errors import ModelError
+
+
+def plan(
+    shape: tuple[int, ...],
+    *,
+    dtype: str = "float32",
+    max_batch: int | Literal["auto"] = "auto",
+    auto_batch: int = 1,
+    size: tuple[int, int] | None = None,
+) -> Intake:
+    tensor = TensorInfo(name="images", dtype=dtype, shape=shape)
+    return plan_intake("m", [tensor], max_batch=max_batch, auto_batch=auto_batch, size=size)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+def test_layouts_and_types(dtype: str) -> None:
+    first = plan((1, 3, 384, 640), dtype=dtype)
+    assert (first.channels_first, first.size, first.slot_shape, first.dtype) == (
+        True,
+        (640, 384),
+        (1, 384, 640, 3),
+        dtype,
+    )
+    last = plan((1, 384, 640, 3), dtype=dtype)
+    assert (last.channels_first, last.size) == (False, (640, 384))
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "auto", "expected", "is_open"),
+    [
+        (-1, "auto", 1, 1, True),
+        (-1, "auto", 8, 8, True),
+        (-1, 5, 1, 5, True),
+        (4, "auto", 1, 4, False),
+        (4, 4, 1, 4, False),
+    ],
+)
+def test_batch(own: int, asked: int | Literal["auto"], auto: int, expected: int, is_open: bool) -> None:
+    intake = plan((own, 3, 32, 32), max_batch=asked, auto_batch=auto)
+    assert (intake.max_batch, intake.open_batch) == (expected, is_open)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "expected"),
+    [
+        ((-1, -1), None, (640, 640)),
+        ((-1, -1), (640, 384), (640, 384)),
+        ((640, 384), None, (640, 384)),
+        ((640, 384), (640, 384), (640, 384)),
+        ((-1, 384), None, (640, 384)),
+        ((-1, 384), (320, 384), (320, 384)),
+        ((300, 300), None, (300, 300)),  # a fixed size is the model's own business
+    ],
+)
+def test_size(own: tuple[int, int], asked: tuple[int, int] | None, expected: tuple[int, int]) -> None:
+    assert plan((1, 3, own[1], own[0]), size=asked).size == expected
+
+
+@pytest.mark.parametrize(
+    ("shape", "asked", "saying"),
+    [
+        ((1, 3, 640, 640), (320, 320), "fixed at 640x640 (width x height); model.size asks for 320x320"),
+        ((1, 3, -1, 384), (640, 640), "fixed at 640x384"),
+        ((1, 3, -1, -1), (600, 338), "Set model.size to [608, 352]"),
+        ((1, 3, -1, -1), (8, 32), "Set model.size to [32, 32]"),
+    ],
+)
+def test_sizes_that_do_not_go(shape: tuple[int, ...], asked: tuple[int, int], saying: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(saying)):
+        plan(shape, size=asked)
+
+
+@pytest.mark.parametrize("asked", [1, 8])
+def test_a_fixed_batch_is_not_changed(asked: int) -> None:
+    with pytest.raises(ModelError, match=f"fixed at 4; engine.max_batch asks for {asked}"):
+        plan((4, 3, 32, 32), max_batch=asked)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((1, 1, 28, 28), "float32"), ((1, 3, 640), "float32"), ((), "float32"), ((1, 3, 640, 640), "int32")],
+)
+def test_inputs_that_are_no_picture(shape: tuple[int, ...], dtype: str) -> None:
+    with pytest.raises(ModelError, match=re.escape(f"its inputs are images {dtype} {shape}; expected one picture")):
+        plan(shape, dtype=dtype)
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_exactly_one_input(count: int) -> None:
+    tensors = [TensorInfo(name=f"in{number}", dtype="float32", shape=(1, 3, 32, 32)) for number in range(count)]
+    with pytest.raises(ModelError, match="its inputs are (none|in0 .*, in1 .*); expected one"):
+        plan_intake("m", tensors, max_batch="auto", auto_batch=1, size=None)
+
+
+@pytest.mark.parametrize(("shape", "good"), [((2, 5), True), ((2, 84, 8400), True), ((1, 5), False), ((), False)])
+def test_outputs_have_a_row_a_picture(shape: tuple[int, ...], good: bool) -> None:
+    outputs = [TensorInfo(name="out", dtype="float32", shape=shape)]
+    if good:
+        check_outputs("m", outputs, 2)
+    else:
+        with pytest.raises(ModelError, match=re.escape(f"output out has shape {shape}")):
+            check_outputs("m", outputs, 2)

@@ -1,0 +1,227 @@
+"""Opening models in the real engines: what goes in, files that cannot be read, devices that are not there."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pytest
+from onnx import helper
+
+from streamproc.config import EngineConfig, ModelConfig
+from streamproc.engines import openvino as openvino_module
+from streamproc.engines.factory import open_engine
+from streamproc.engines.onnxruntime import OnnxRuntimeEngine
+from streamproc.engines.openvino import OpenVinoEngine
+from streamproc.errors import DependencyError, EngineError, ModelError
+from tests.tiny_models import InputType, Side, save, save_constant, save_means
+
+Kind: TypeAlias = type[OpenVinoEngine] | type[OnnxRuntimeEngine]
+
+both = pytest.mark.parametrize("kind", [OpenVinoEngine, OnnxRuntimeEngine])
+
+
+async def means_of(kind: Kind, path: Path, images: np.ndarray, **options: Any) -> np.ndarray:
+    """(n, 3): what the model of means says of some pictures, in one batch."""
+    engine = await kind.open(path, name="means", precision="fp32", **options)
+    try:
+        async with engine.lease() as slot:
+            slot.images[: len(images)] = images
+            outputs = await engine.infer(slot, len(images))
+            return outputs["means"].copy()
+    finally:
+        await engine.close()
+
+
+def noise(count: int, width: int, height: int) -> np.ndarray:
+    return np.random.default_rng(count).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+@both
+@pytest.mark.parametrize("channels_first", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+async def test_a_model_sees_rgb_in_its_own_type_and_order(
+    tmp_path: Path, kind: Kind, channels_first: bool, dtype: InputType
+) -> None:
+    path = save_means(tmp_path / "m.onnx", dtype=dtype, channels_first=channels_first, size=(64, 32))
+    images = noise(1, 64, 32)
+    expected = images.mean(axis=(1, 2)) / (1 if dtype == "uint8" else 255)
+    np.testing.assert_allclose(await means_of(kind, path, images), expected, rtol=1e-3)
+
+
+@both
+@pytest.mark.parametrize(("batch", "options"), [(4, {}), ("batch", {"max_batch": 4})])
+async def test_batches(tmp_path: Path, kind: Kind, batch: Side, options: dict[str, Any]) -> None:
+    path = save_means(tmp_path / "m.onnx", batch=batch)
+    for count in (1, 3, 4):
+        images = noise(count, 32, 32)
+        np.testing.assert_allclose(
+            await means_of(kind, path, images, **options), images.mean(axis=(1, 2)) / 255, rtol=1e-3
+        )
+
+
+@both
+async def test_open_sizes(tmp_path: Path, kind: Kind) -> None:
+    path = save_means(tmp_path / "m.onnx", size=("width", "height"))
+    images = noise(1, 96, 64)
+    found = await means_of(kind, path, images, size=(96, 64))
+    np.testing.assert_allclose(found, images.mean(axis=(1, 2)) / 255, rtol=1e-3)
+
+
+@both
+async def test_automatic_batch_on_a_processor_is_one(tmp_path: Path, kind: Kind) -> None:
+    engine = await kind.open(save_means(tmp_path / "m.onnx"), name="m", device="cpu", threads=1)
+    assert engine.max_batch == 1
+    assert engine.info.inputs[0].shape == (-1, 3, 32, 32)
+    await engine.close()
+
+
+@both
+async def test_weights_outside_the_file(tmp_path: Path, kind: Kind) -> None:
+    path = save_means(tmp_path / "m.onnx", external_data=True)
+    assert len(list(tmp_path.iterdir())) == 2
+    images = noise(1, 32, 32)
+    np.testing.assert_allclose(await means_of(kind, path, images), images.mean(axis=(1, 2)) / 255, rtol=1e-3)
+
+
+def damaged(folder: Path) -> Path:
+    path = save_means(folder / "cut.onnx")
+    path.write_bytes(path.read_bytes()[:200])
+    return path
+
+
+def foreign(folder: Path) -> Path:
+    path = folder / "foreign.onnx"
+    path.write_text("PK not a model")
+    return path
+
+
+def empty(folder: Path) -> Path:
+    path = folder / "empty.onnx"
+    path.touch()
+    return path
+
+
+def absent(folder: Path) -> Path:
+    return folder / "absent.onnx"
+
+
+def checkpoint(folder: Path) -> Path:
+    return folder / "yolo.pt"
+
+
+def without_weights(folder: Path) -> Path:
+    path = save_means(folder / "weightless.onnx", external_data=True)
+    for other in folder.iterdir():
+        if other != path:
+            other.unlink()
+    return path
+
+
+@both
+@pytest.mark.parametrize("make", [damaged, foreign, empty, absent, checkpoint, without_weights])
+async def test_files_that_cannot_be_read(tmp_path: Path, kind: Kind, make: Any) -> None:
+    path = make(tmp_path)
+    with pytest.raises(ModelError) as caught:
+        await kind.open(path, name="m")
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 700
+
+
+async def test_openvino_ir_without_its_weights(tmp_path: Path) -> None:
+    path = tmp_path / "m.xml"
+    path.write_text('<?xml version="1.0"?><net name="m" version="11"><layers/><edges/></net>')
+    with pytest.raises(ModelError, match=r"its weights, m\.bin, are not beside it"):
+        await OpenVinoEngine.open(path, name="m")
+
+
+async def test_onnxruntime_reads_onnx_only(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected .onnx"):
+        await OnnxRuntimeEngine.open(tmp_path / "m.xml", name="m")
+
+
+@both
+async def test_two_inputs_are_refused(tmp_path: Path, kind: Kind) -> None:
+    shape = (1, 3, 32, 32)
+    add = helper.make_node("Add", ["a", "b"], ["sum"])
+    path = save(tmp_path / "two.onnx", [add], {"a": ("float32", shape), "b": ("float32", shape)}, {"sum": shape})
+    with pytest.raises(ModelError, match=r"its inputs are a float32 .*, b float32 .*; expected one picture tensor"):
+        await kind.open(path, name="two")
+
+
+@both
+async def test_an_output_without_a_row_a_picture_is_refused(tmp_path: Path, kind: Kind) -> None:
+    path = save_constant(tmp_path / "m.onnx", (7, 6))
+    with pytest.raises(ModelError, match=r"output output has shape \(7, 6\)"):
+        await kind.open(path, name="m")
+
+
+@both
+async def test_a_device_that_is_not_there(tmp_path: Path, kind: Kind) -> None:
+    path = save_means(tmp_path / "m.onnx")
+    with pytest.raises(EngineError, match=r"engine\.device: .*no TPU.*it has .*CPU"):
+        await kind.open(path, name="m", device="TPU")
+
+
+async def test_bf16_is_for_openvino(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"engine\.precision: bf16"):
+        await OnnxRuntimeEngine.open(save_means(tmp_path / "m.onnx"), name="m", precision="bf16")
+
+
+class _OldProcessor:
+    """What is asked of ``openvino.Core`` about the device, answered for one without bf16."""
+
+    available_devices = ("CPU",)
+
+    def get_property(self, device: str, key: str) -> object:
+        return {"OPTIMIZATION_CAPABILITIES": ["FP32", "INT8"], "FULL_DEVICE_NAME": "old one"}[key]
+
+    def read_model(self, path: Path) -> object:
+        raise RuntimeError("not reached")
+
+
+async def test_bf16_where_the_processor_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_module.ov, "Core", _OldProcessor)
+    with pytest.raises(EngineError, match=r"bf16 asked for, but CPU \(old one\) does not compute in it"):
+        await OpenVinoEngine.open(save_means(tmp_path / "m.onnx"), name="m", precision="bf16")
+
+
+@pytest.mark.parametrize(("kind", "package"), [("openvino", "openvino"), ("onnxruntime", "onnx")])
+async def test_a_package_that_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"streamproc.engines.{kind}")
+    engine, model = EngineConfig(kind=kind), ModelConfig(path=save_means(tmp_path / "m.onnx"))
+    with pytest.raises(DependencyError, match=rf"package {package}.*pip install 'streamproc\[{kind}\]'"):
+        await open_engine(engine, model)
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnxruntime"])
+async def test_the_factory_opens_what_is_configured(tmp_path: Path, kind: Any) -> None:
+    path = save_means(tmp_path / "means.onnx", size=("w", "h"))
+    engine = await open_engine(EngineConfig(kind=kind, max_batch=2), ModelConfig(path=path, name="mine", size=(64, 32)))
+    try:
+        assert engine.description["kind"] == kind
+        assert (engine.info.name, engine.info.size, engine.max_batch) == ("mine", (64, 32), 2)
+    finally:
+        await engine.close()
+
+
+async def test_loading_leaves_the_loop_free(tmp_path: Path) -> None:
+    ticks = 0
+
+    async def tick() -> None:
+        nonlocal ticks
+        while True:
+            ticks += 1
+            await asyncio.sleep(0)
+
+    ticking = asyncio.ensure_future(tick())
+    engine = await OpenVinoEngine.open(save_means(tmp_path / "m.onnx"), name="m")
+    ticking.cancel()
+    assert ticks > 10
+    await engine.close()
