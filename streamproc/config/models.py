@@ -164,8 +164,8 @@ class CameraConfig(Section):
 
     url: CameraUrl = Field(
         description="An rtsp:// or rtsps:// address, a video file, a file:// address, or a glob of files. Relative "
-        "paths are looked up next to the configuration file, then in the working directory. In a password, write '@' as "
-        "%40, '/' as %2F, '#' as %23, '?' as %3F and '%' as %25; the value of a ${NAME} need not be rewritten.",
+        "paths are looked up next to the configuration file, then in the working directory. In a password, write '@' "
+        "as %40, '/' as %2F, '#' as %23, '?' as %3F and '%' as %25; the value of a ${NAME} need not be rewritten.",
         examples=["rtsp://user:${GATE_PASSWORD}@10.0.0.5/stream1", "samples/yard.mp4"],
     )
     transport: Literal["auto", "tcp", "udp"] = Field(default="auto", description="How RTSP media travels; RTSP only.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Collection, Mapping
 from typing import TypeAlias
@@ -11,6 +12,7 @@ __all__ = ["KeyPath", "RefusedError", "did_you_mean", "dotted", "show"]
 
 KeyPath: TypeAlias = tuple[str | int, ...]
 
+# Wider than telemetry.redact: this text is unchecked, so a password may hold '@' or '/', or stand without a host.
 _URL_CREDENTIALS = re.compile(r"://.*@", re.DOTALL)
 _URL_PORT_OR_SECRET = re.compile(r"(://[^/?#\s:\[@*]+):(?!\d+(?:[/?#\s]|$)).*", re.DOTALL)
 _URL_SECRET_PARAMETER = re.compile(r"(?i)((?:pass|pwd|secret|token|key|auth)[a-z_]*=)[^&\s]*")
@@ -54,11 +56,10 @@ def show(value: object) -> str:
             return "nothing"
         case bool():
             return "true" if value else "false"
+        case float() if math.isnan(value):
+            return "not-a-number"
         case int() | float():
-            text = (
-                str(value) if abs(value) < 10**20 else f"{value:.3g}" if isinstance(value, float) else "a huge number"
-            )
-            return "not-a-number" if text == "nan" else text
+            return str(value)
         case str():
             return _quoted(value) if value.strip() else "empty text"
         case Mapping():
