@@ -189,26 +189,11 @@ class CameraLedger:
         with self._lock:
             self._dropped[reason] += count
 
-    def settle_decoder(self) -> None:
-        """Close the decode stage's sum after the decoder was flushed or thrown away.
-
-        What went in and gave no picture is booked as ``no_picture``; a decoder that gave more pictures than it was
-        given packets (packed bitstreams) has the surplus booked as received.
-        """
-        with self._lock:
-            residue = self._tally().in_flight()[Stage.DECODE]
-            if residue > 0:
-                self._dropped[DropReason.NO_PICTURE] += residue
-            elif residue < 0:
-                self._received -= residue
-
     def close(self) -> None:
         """Book what is still in flight in any stage as lost to the end of the run; the sums close exactly."""
         with self._lock:
             for stage, residue in self._tally().in_flight().items():
-                if stage is Stage.DECODE and residue < 0:
-                    self._received -= residue
-                elif residue:
+                if residue:
                     self._dropped[_RESIDUE[stage]] += residue
 
     def tally(self) -> CameraTally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -27,7 +26,6 @@ def samples() -> Path:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _one_opencv_thread() -> Iterator[None]:
+def _one_opencv_thread() -> None:
     """OpenCV's own threads only get in each other's way here, as in the application."""
     cv2.setNumThreads(1)
-    yield

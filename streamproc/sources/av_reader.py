@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +30,7 @@ from streamproc.sources.faults import (
 from streamproc.sources.picture import PictureMaker
 from streamproc.sources.timing import MediaClock, Pacer, TimestampPicker
 from streamproc.telemetry import CameraLedger, RateLimitedLog
-from streamproc.types import Frame
+from streamproc.types import Frame, Picture
 
 __all__ = ["AvReader", "Transport"]
 
@@ -55,10 +55,15 @@ class AvReader:
         realtime: play files at their own pace, as a camera would; their frames are ``live``.
         open_timeout_s, read_timeout_s: how long a camera may take to answer, and to send its next packet.
         clock_ns, utc_ns: the monotonic clock and UTC.
+
+    Attributes:
+        codec, rate: of what was opened last, as libav names it and in frames a second (None: not known).
     """
 
     PATIENCE_S = 30.0
     """Packets but no picture for so long: a keyframe interval beyond any use, or one that never arrives whole."""
+    HOPELESS_KEYFRAMES = 3
+    """So many keyframes of a new stream, all of which do not decode, are no accident."""
 
     def __init__(
         self,
@@ -84,12 +89,15 @@ class AvReader:
         self._read_timeout_s = read_timeout_s
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
-        self._log = RateLimitedLog(logger)
+        self._log = RateLimitedLog(logger, interval_s=10.0)
         self._media = MediaClock()
         self._pacer = Pacer(wait=stop.wait, on_lag=self._warn_of_lag, clock_ns=clock_ns)
         self._maker = PictureMaker()
+        self._strict = True
         self._emitted = 0
         self._packet_ns = 0
+        self.codec = ""
+        self.rate: float | None = None
 
     @property
     def emitted(self) -> int:
@@ -98,15 +106,18 @@ class AvReader:
 
     def read_file(self, path: Path) -> None:
         """Read a file to its end, or until stopped. Raises :class:`SourceError`."""
-        before = self._emitted
+        before, was_strict = self._emitted, self._strict
         try:
             # The protocol is named lest a colon in the path be taken for one.
             with self._opened(f"file:{path}", {}) as (container, stream):
-                self._read(container, stream, live=self._realtime, paced=self._realtime)
+                self._read(container, stream, from_camera=False)
         except (av.FFmpegError, UnsupportedError) as exc:
             raise file_error(self.camera, path, exc) from exc
         if self._emitted == before and not self._stop.is_set():
-            raise no_picture_error(self.camera, path)
+            if was_strict and not self._strict:
+                self.read_file(path)
+            else:
+                raise no_picture_error(self.camera, path)
 
     def read_stream(self, url: str, transport: Transport = "auto") -> None:
         """Read an RTSP stream until stopped; it ends in no other way than by :class:`SourceError`."""
@@ -120,7 +131,7 @@ class AvReader:
         opening_ns = self._packet_ns = self._clock_ns()
         try:
             with self._opened(url, options) as (container, stream):
-                self._read(container, stream, live=True, paced=False)
+                self._read(container, stream, from_camera=True)
         except (av.FFmpegError, UnsupportedError) as exc:
             if self._stop.is_set():
                 return
@@ -145,44 +156,51 @@ class AvReader:
                 other.discard = Discard.default if other is stream else Discard.all
             yield container, stream
 
-    def _read(self, container: InputContainer, stream: VideoStream, *, live: bool, paced: bool) -> None:
+    def _read(self, container: InputContainer, stream: VideoStream, *, from_camera: bool) -> None:
         """Hand on every picture to the end, or until stopped; libav's errors while reading come out as they are."""
         rate = stream.guessed_rate or stream.average_rate
-        self._media.begin(float(rate) if rate else None)
+        self.codec, self.rate = stream.codec_context.name, float(rate) if rate else None
+        self._media.begin(self.rate)
         picker = TimestampPicker()
         online = False
-        for frame in self._frames(container, stream):
-            ticks = picker.pick(frame.pts, frame.dts)
-            seconds = None if ticks is None or frame.time_base is None else ticks * float(frame.time_base)
-            pts_s = self._media.advance(seconds)
-            captured_ns = self._captured_ns(frame, pts_s, live=live, paced=paced)
-            if captured_ns is None:
-                return
-            picture = self._maker.make(frame)
-            self._ledger.decoded(captured_ns)
-            if not online:
-                online = True
-                self._on_online()
-            self._emitted += 1
-            try:
-                self._emit(
-                    Frame(
-                        camera=self.camera,
-                        seq=self._emitted - 1,
-                        pts_s=pts_s,
-                        captured_ns=captured_ns,
-                        captured_utc_ns=self._utc_ns() - (self._clock_ns() - captured_ns),
-                        live=live,
-                        picture=picture,
-                    )
-                )
-            except Closed:
-                self._stop.set()
-                return
+        with closing(self._frames(container, stream, from_camera=from_camera)) as frames:
+            for frame in frames:
+                ticks = picker.pick(frame.pts, frame.dts)
+                seconds = None if ticks is None or frame.time_base is None else ticks * float(frame.time_base)
+                pts_s = self._media.advance(seconds)
+                captured_ns = self._captured_ns(frame, pts_s, from_camera=from_camera)
+                if captured_ns is None:
+                    return
+                picture = self._maker.make(frame)
+                self._ledger.decoded(captured_ns)
+                if not online:
+                    online = True
+                    self._on_online()
+                try:
+                    self._hand_on(picture, pts_s, captured_ns, live=from_camera or self._realtime)
+                except Closed:
+                    self._stop.set()
+                    return
 
-    def _frames(self, container: InputContainer, stream: VideoStream) -> Iterator[VideoFrame]:
+    def _hand_on(self, picture: Picture, pts_s: float, captured_ns: int, *, live: bool) -> None:
+        seq, self._emitted = self._emitted, self._emitted + 1
+        self._emit(
+            Frame(
+                camera=self.camera,
+                seq=seq,
+                pts_s=pts_s,
+                captured_ns=captured_ns,
+                captured_utc_ns=self._utc_ns() - (self._clock_ns() - captured_ns),
+                live=live,
+                picture=picture,
+            )
+        )
+
+    def _frames(
+        self, container: InputContainer, stream: VideoStream, *, from_camera: bool
+    ) -> Generator[VideoFrame, None, None]:
         """Sound pictures in presentation order; those still in the decoder come before an error is raised."""
-        decoder = Decoder(stream, self._ledger)
+        decoder = Decoder(stream, self._ledger, strict=self._strict)
         started_ns, some = self._clock_ns(), False
         try:
             for packet in container.demux(stream):
@@ -194,20 +212,37 @@ class AvReader:
                 for frame in decoder.feed(packet):
                     some = True
                     yield frame
-                if not some and self._packet_ns - started_ns > self.PATIENCE_S * 1e9:
-                    raise no_keyframe_error(self.camera, self.PATIENCE_S)
+                if from_camera and not some:
+                    self._lose_patience(decoder, (self._packet_ns - started_ns) / 1e9)
+            for frame in decoder.drain():
+                some = True
+                yield frame
         except av.FFmpegError:
             if not self._stop.is_set():
                 yield from decoder.drain()
             raise
-        yield from decoder.drain()
+        finally:
+            if self._strict and not some and decoder.failed_keyframes:
+                self._be_lenient()
 
-    def _captured_ns(self, frame: VideoFrame, pts_s: float, *, live: bool, paced: bool) -> int | None:
+    def _lose_patience(self, decoder: Decoder, waited_s: float) -> None:
+        if waited_s > self.PATIENCE_S or decoder.failed_keyframes >= self.HOPELESS_KEYFRAMES:
+            raise no_keyframe_error(self.camera, waited_s)
+
+    def _captured_ns(self, frame: VideoFrame, pts_s: float, *, from_camera: bool) -> int | None:
         """When the picture was taken, as far as can be told; None when stopped while waiting for that moment."""
-        if paced:
+        if self._realtime and not from_camera:
             return self._pacer.hold(pts_s)
-        arrived_ns = frame.opaque if live else None
+        arrived_ns = frame.opaque if from_camera else None
         return arrived_ns if isinstance(arrived_ns, int) else self._clock_ns()
+
+    def _be_lenient(self) -> None:
+        self._strict = False
+        logger.warning(
+            "camera %s: none of its keyframes keeps to the standard; from now on it is read leniently, and a damaged "
+            "picture may go unnoticed. New firmware for the camera may help.",
+            self.camera,
+        )
 
     def _warn_of_lag(self, lag_s: float) -> None:
         self._log.warning(

@@ -20,24 +20,35 @@ class Decoder:
     emptied and nothing comes out before the next keyframe. Every packet is booked exactly once: as the picture it
     became (by whoever takes the picture), or as dropped. What is inside when the reader is told to stop stays for
     ``CameraLedger.close``.
+
+    Args:
+        strict: take every violation for damage. Without it less is noticed (B-pictures that depend on a damaged one,
+            lost references of H.265), but cameras whose every packet violates the standard (a truncated SEI is a
+            common one) can be watched.
     """
 
     MAX_HELD = 32
     """More packets than this are in no decoder: 16 reordered pictures of two fields each (H.264, A.3.1)."""
 
-    def __init__(self, stream: VideoStream, ledger: CameraLedger) -> None:
+    def __init__(self, stream: VideoStream, ledger: CameraLedger, *, strict: bool) -> None:
         context = stream.codec_context
         # One thread: as many cameras as there are already fill the cores, and frame threading delays every picture.
         context.thread_count = 1
         context.copy_opaque = True
-        # Report damage instead of papering over it; a B-frame would otherwise show it before its source is flagged.
-        context.options = {"err_detect": "explode"}
+        if strict:
+            context.options = {"err_detect": "explode"}
         self._context = context
         self._ledger = ledger
         self._held = 0
+        self._failed_keyframes = 0
         self._skipping: DropReason | None = DropReason.NO_PICTURE
         self._tainted = False
         self._lost = LostReferenceDetector(context.extradata) if context.name == "h264" else None
+
+    @property
+    def failed_keyframes(self) -> int:
+        """Keyframes that arrived whole, as far as the container can tell, and did not decode."""
+        return self._failed_keyframes
 
     def feed(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         """The sound pictures that come out when this packet goes in; it must not be empty."""
@@ -69,6 +80,7 @@ class Decoder:
         try:
             frames = self._context.decode(packet)
         except av.FFmpegError:
+            self._failed_keyframes += packet is not None and packet.is_keyframe
             self._discard()
             return []
         for index, frame in enumerate(frames):

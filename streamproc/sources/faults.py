@@ -72,8 +72,8 @@ def no_picture_error(camera: str, path: Path) -> SourceError:
 def no_keyframe_error(camera: str, waited_s: float) -> SourceError:
     """The error for a camera that sends packets and no picture."""
     return SourceError(
-        f"camera {camera}: {waited_s:.0f} s of video without one intact keyframe. "
-        "Set the camera's keyframe (I-frame) interval to 1-4 s; if that is so already, packets are lost on the way.",
+        f"camera {camera}: {waited_s:.1f} s of video and not one keyframe that can be decoded. "
+        "Set the camera's keyframe (I-frame) interval to 1-4 s; over a lossy network use transport: tcp.",
         reason="corrupt",
     )
 

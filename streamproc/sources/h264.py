@@ -58,6 +58,9 @@ class _Sps:
 class LostReferenceDetector:
     """Watches the ``frame_num`` of one H.264 stream's pictures in decoding order (ITU-T H.264, 7.4.3).
 
+    Streams that number with gaps on purpose are left alone. A stream that resets the count in mid-flight (memory
+    management control operation 5, unknown in cameras) would be taken for damaged up to its next keyframe.
+
     Args:
         extradata: the stream's out-of-band parameter sets: ``avcC`` (ISO 14496-15, length-prefixed packets), Annex B,
             or None.

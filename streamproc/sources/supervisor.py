@@ -109,7 +109,9 @@ class CameraSource:
         self._event_loop = asyncio.get_running_loop()
         self._stopping = self._event_loop.create_future()
         self._status.set(self.camera, CameraState.CONNECTING)
-        if self._files:
+        if self._stop.is_set():
+            outcome = SourceOutcome(ended=False, error=None)
+        elif self._files:
             outcome = await self._run_files()
         else:
             outcome = await self._run_stream()
@@ -127,7 +129,7 @@ class CameraSource:
                     return SourceOutcome(ended=False, error=None)
                 if failure is not None:
                     error = failure
-                    logger.warning("%s", failure)
+                    self._log.warning(str(path), "%s", failure)
                     self._status.set(self.camera, CameraState.OFFLINE, failure.reason)
             # A round without a picture would be followed by endless others.
             if not self._loop_files or self._reader.emitted == before:

@@ -79,7 +79,7 @@ class Pacer:
         clock_ns: the monotonic clock.
     """
 
-    MAX_LAG_S = 1.0
+    MAX_LAG_S = 0.2
     """Further behind than this, the rest of the file is due later: a viewer of the present, not of a backlog."""
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,7 @@ def read_files(
     *paths: Path,
     realtime: bool = False,
     stop: threading.Event | None = None,
-    clock_ns: Callable[[], int] | None = None,
+    clock_ns: Callable[[], int] = time.monotonic_ns,
     keep: Callable[[Frame], Frame] = lambda frame: frame,
 ) -> Reading:
     """Read the files one after another, noting what fails."""
@@ -53,7 +54,7 @@ def read_files(
         on_online=reading.went_online,
         stop=stop or threading.Event(),
         realtime=realtime,
-        **({} if clock_ns is None else {"clock_ns": clock_ns}),
+        clock_ns=clock_ns,
     )
     for path in paths:
         try:

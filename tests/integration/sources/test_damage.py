@@ -97,3 +97,18 @@ def test_no_damage_upsets_the_reader_or_its_books(
         assert_closed(damaged.tally)
         assert all(error.reason == "corrupt" for error in damaged.errors)
         assert len(damaged.frames) == damaged.tally.decoded
+
+
+def test_a_camera_that_breaks_the_standard_everywhere_is_read_leniently(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = write_video(tmp_path / "whole.h264", frames=FRAMES, gop=GOP).read_bytes()
+    truncated_sei = b"\x00\x00\x01\x06\x05\xff\x01\x02\x03"
+    for start_of_slice in (b"\x00\x00\x01\x65", b"\x00\x00\x01\x41"):
+        whole = whole.replace(start_of_slice, truncated_sei + start_of_slice)
+    (tmp_path / "odd.h264").write_bytes(whole)
+    reading = read_files(tmp_path / "odd.h264", tmp_path / "odd.h264")
+    assert reading.numbers == [*range(FRAMES)] * 2
+    assert reading.errors == []
+    assert caplog.text.count("leniently") == 1
+    assert_closed(reading.tally)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_real_videos_decode_to_the_last_picture(shared_data: Path, name: str) ->
     assert times[-1] == pytest.approx(length_s, abs=0.05)
 
 
-FORMATS = {
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "h264 mp4": ("v.mp4", {}),
     "h264 ts with audio": ("v.ts", {"audio": True}),
     "h264 mkv": ("v.mkv", {}),
@@ -55,6 +56,8 @@ FORMATS = {
     "h264 ts with b-frames": ("v.ts", {"options": {"bf": "3"}}),
     "h264 mp4 with b-frames and audio": ("v.mp4", {"options": {"bf": "3"}, "audio": True}),
     "h264 intra refresh": ("v.ts", {"options": {"x264-params": "intra-refresh=1"}}),
+    "h264 open gop": ("v.mp4", {"options": {"bf": "2", "x264-params": "open-gop=1"}}),
+    "h264 interlaced": ("v.ts", {"options": {"x264-params": "interlaced=1"}}),
     "h264 elementary": ("v.h264", {}),
     "h264 10 bit": ("v.mp4", {"pix_fmt": "yuv420p10le"}),
     "h265 mp4": ("v.mp4", {"codec": "libx265"}),

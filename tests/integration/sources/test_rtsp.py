@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -26,12 +27,17 @@ from tests.media import number_in, write_video
 SERVER = Path(__file__).with_name("rtsp_camera.py")
 PACKAGES = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-plugins-good python3-gi"
 
-ServeCamera = Callable[..., AbstractContextManager[int]]
-
 
 @contextmanager
 def serve(path: Path, *login: str) -> Iterator[int]:
     """An RTSP server that plays ``path`` as /cam; its port."""
+    with start_server(path, *login) as (_, port):
+        yield port
+
+
+@contextmanager
+def start_server(path: Path, *login: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The server's process, killed in the end, and its port."""
     command = ["/usr/bin/python3", str(SERVER), str(path), *login]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -39,7 +45,7 @@ def serve(path: Path, *login: str) -> Iterator[int]:
             port = process.stdout.readline()
             if not port:
                 pytest.fail(f"the RTSP server of this test did not start; it needs the system packages {PACKAGES}")
-            yield int(port)
+            yield process, int(port)
         finally:
             process.kill()
 
@@ -139,6 +145,43 @@ def test_a_peer_that_never_answers_is_given_up() -> None:
         reading = read(f"rtsp://127.0.0.1:{silent.getsockname()[1]}/cam", timeout_s=0.3)
     assert reading.error is not None
     assert reading.error.reason == "timeout"
+
+
+async def test_a_camera_that_stops_sending_has_stalled_and_stopping_does_not_wait_for_it(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CameraSource, "STOP_GRACE_S", 0.05)
+    frozen, stalled = threading.Event(), asyncio.Event()
+    ledger, board = CameraLedger("cam"), StatusBoard(["cam"])
+
+    with start_server(clip) as (server, port):
+
+        def emit(frame: Frame) -> None:
+            if frame.seq == 20:
+                server.send_signal(signal.SIGSTOP)
+                frozen.set()
+
+        def give_up(low: float, high: float) -> float:
+            stalled.set()
+            return low
+
+        source = CameraSource(
+            "cam",
+            url=f"rtsp://127.0.0.1:{port}/cam",
+            transport="tcp",
+            emit=emit,
+            ledger=ledger,
+            status=board,
+            backoff=Backoff(uniform=give_up),
+            read_timeout_s=1.0,
+        )
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            run = tasks.create_task(source.run())
+            await asyncio.to_thread(frozen.wait)
+            await stalled.wait()
+            source.request_stop()
+    assert not run.result().ended
+    assert ledger.reconnects == {"stalled": 1}
 
 
 async def test_a_lost_camera_is_reconnected_and_its_time_goes_on(clip: Path) -> None:
