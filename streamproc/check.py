@@ -22,8 +22,6 @@ from streamproc.sources.probe import probe
 
 __all__ = ["Finding", "check"]
 
-_CAMERA_TIMEOUT_S = 15.0
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -37,7 +35,7 @@ class Finding:
 
 async def check(config: Config) -> list[Finding]:
     """Probe cameras, model and engine, broker, ports and outputs, all at once; findings in that order."""
-    probes = [_finding(f"camera {name}", _camera(camera)) for name, camera in config.cameras.items()]
+    probes = [_finding(f"camera {name}", _camera(name, camera)) for name, camera in config.cameras.items()]
     probes.append(_finding("model", _model(config)))
     if config.mqtt is not None:
         probes.append(_finding("broker", _broker(config.mqtt)))
@@ -50,13 +48,12 @@ async def check(config: Config) -> list[Finding]:
 async def _finding(subject: str, message: Awaitable[str]) -> Finding:
     try:
         return Finding(subject=subject, ok=True, message=await message)
-    except (StreamprocError, TimeoutError) as error:
-        return Finding(subject=subject, ok=False, message=str(error) or f"no answer within {_CAMERA_TIMEOUT_S:.0f} s")
+    except StreamprocError as error:
+        return Finding(subject=subject, ok=False, message=str(error))
 
 
-async def _camera(camera: CameraConfig) -> str:
-    async with asyncio.timeout(_CAMERA_TIMEOUT_S):
-        return await probe(camera.url, camera.files, camera.transport)
+async def _camera(name: str, camera: CameraConfig) -> str:
+    return await asyncio.to_thread(probe, name, files=camera.files, url=camera.url, transport=camera.transport)
 
 
 async def _model(config: Config) -> str:
@@ -89,7 +86,11 @@ async def _broker(mqtt: MqttConfig) -> str:
 
 
 async def _output(path: str) -> str:
-    folder = Path(path).absolute().parent
+    return await asyncio.to_thread(_writable, Path(path))
+
+
+def _writable(path: Path) -> str:
+    folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
     if not os.access(folder, os.W_OK):

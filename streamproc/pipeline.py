@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from streamproc.batching import Batcher, BatchTimes
 from streamproc.channel import Channel, Overflow
 from streamproc.engines.base import Engine, Outputs, Slot
+from streamproc.errors import FatalError
 from streamproc.report import BatchCounts
 from streamproc.sinks.base import Delivery, Sink
 from streamproc.telemetry import CameraLedger, DropReason
@@ -105,12 +106,20 @@ class Pipeline:
             EngineError: the engine broke.
         """
         in_flight: Channel[asyncio.Task[list[FrameResult]]] = Channel(self._engine.slots, Overflow.BLOCK)
-        with ThreadPoolExecutor(self._engine.slots, thread_name_prefix="pixels") as pixels:
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._feed(tasks, in_flight, pixels), name="feeder")
-                tasks.create_task(self._collect(in_flight), name="collector")
-        for outlet in self._outlets:
-            outlet.inbox.close()
+        try:
+            with ThreadPoolExecutor(self._engine.slots, thread_name_prefix="pixels") as pixels:
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._feed(tasks, in_flight, pixels), name="feeder")
+                    tasks.create_task(self._collect(in_flight), name="collector")
+        except BaseExceptionGroup as group:
+            # The feeder's or collector's view of a broken engine is no news; a bug among them is.
+            fatal, others = group.split(FatalError)
+            if fatal is None or others is not None:
+                raise
+            raise fatal.exceptions[0] from group
+        finally:
+            for outlet in self._outlets:
+                outlet.inbox.close()
 
     async def _feed(
         self,

@@ -33,7 +33,7 @@ def _program(name: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
-    """A certificate authority, a server's certificate for localhost and 127.0.0.1, and a client's; PEM files."""
+    """A certificate authority, a server's certificate, and a client's; PEM files."""
 
     ca: Path
     server: Path
@@ -42,8 +42,8 @@ class Certificates:
     client_key: Path
 
 
-def make_certificates(folder: Path) -> Certificates:
-    """Certificates made by openssl in ``folder``, valid for a day."""
+def make_certificates(folder: Path, *, names: str = "DNS:localhost,IP:127.0.0.1") -> Certificates:
+    """Certificates made by openssl in ``folder``, valid for a day; the server's is for ``names``."""
     folder.mkdir(parents=True, exist_ok=True)
     openssl = _program("openssl")
 
@@ -53,7 +53,7 @@ def make_certificates(folder: Path) -> Certificates:
     new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1")
     call("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=test authority")
     for name, extension in (
-        ("server", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ("server", f"subjectAltName={names}"),
         ("client", "basicConstraints=CA:FALSE"),
     ):
         (folder / "extensions").write_text(extension)

@@ -41,7 +41,8 @@ def save(
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, list(shape)) for name, shape in outputs.items()],
         [numpy_helper.from_array(value, name) for name, value in (constants or {}).items()],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    opsets = [helper.make_opsetid(domain, 17) for domain in {"", *(node.domain for node in nodes)}]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     helper.set_model_props(model, dict(metadata or {}))
     onnx.checker.check_model(model)
     onnx.save_model(model, str(path), save_as_external_data=external_data, size_threshold=0)

@@ -111,7 +111,12 @@ class ModelConfig(Section):
 class BudgetConfig(Section):
     """How many frames, and how fresh."""
 
-    fps: float = Field(default=24.0, gt=0, le=240, description="Frames a second taken from each camera at most.")
+    fps: float = Field(
+        default=24.0,
+        gt=0,
+        le=240,
+        description="The cameras' nominal frame rate: no batch waits longer for company than one frame takes.",
+    )
     max_frame_age_ms: float = Field(
         default=100.0, gt=0, le=60_000, description="Live frames that would be published later than this are dropped."
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from streamproc.engines.base import TensorInfo
-from streamproc.errors import ModelError
+from streamproc.errors import EngineError, FatalError, ModelError
 
-__all__ = ["Intake", "check_outputs", "plan_intake"]
+__all__ = ["Intake", "cannot_run", "check_outputs", "plan_intake"]
 
 _DEFAULT_SIZE = (640, 640)  # what the YOLO family is trained and published with
 _STRIDE = 32  # of the YOLO family's coarsest feature map: other sizes fail inside the network
@@ -85,6 +86,14 @@ def check_outputs(model: str, outputs: Sequence[TensorInfo], batch: int) -> None
                 f"model {model}: for {batch} picture(s) its output {tensor.name} has shape {tensor.shape}; expected "
                 f"{batch} as the first dimension. Export the model without built-in non-maximum suppression."
             )
+
+
+def cannot_run(model: str, path: Path, runtime: str, device: str, cause: str) -> FatalError:
+    """The error for a readable model that a runtime rejects: the model's fault on a CPU, the device's elsewhere."""
+    said = f"model {model} ({path}): {runtime} cannot run it on {device}: {cause.rstrip('. ')}. "
+    if device == "CPU":
+        return ModelError(said + "Export the model again, with common operators, or try another engine.kind.")
+    return EngineError(said + "Try engine.device: CPU, or another engine.kind.")
 
 
 def _unsuitable(model: str, inputs: Sequence[TensorInfo]) -> ModelError:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from streamproc.engines.base import ModelInfo, Slot, TensorInfo
-from streamproc.engines.intake import Intake, check_outputs, plan_intake
+from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake
 from streamproc.engines.pool import PooledSlot, SlotPool
 from streamproc.errors import EngineError, ModelError
 
@@ -109,10 +109,7 @@ class OnnxRuntimeEngine:
                 "Use engine.kind: openvino."
             ) from exc
         except _ERRORS as exc:
-            raise EngineError(
-                f"model {name} ({path}): ONNX Runtime cannot run it on {provider}: {exc}. "
-                "Try engine.device: CPU, or engine.kind: openvino."
-            ) from exc
+            raise cannot_run(name, path, "ONNX Runtime", provider.removesuffix(_SUFFIX), str(exc)) from exc
         if device != "auto" and session.get_providers()[0] != provider:
             raise EngineError(
                 f"engine.device: ONNX Runtime has {provider} but cannot use it (it fell back to "

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from openvino.preprocess import PrePostProcessor
 
 from streamproc.engines.base import ModelInfo, Slot, TensorInfo
-from streamproc.engines.intake import Intake, check_outputs, plan_intake
+from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake
 from streamproc.engines.pool import PooledSlot, Running, SlotPool
 from streamproc.errors import EngineError, ModelError
 
@@ -93,10 +93,7 @@ class OpenVinoEngine:
             compiled = core.compile_model(_with_uint8_input(model, intake), device, properties)
             outputs = _warm_up(compiled, intake)
         except RuntimeError as exc:
-            raise EngineError(
-                f"model {name} ({path}): OpenVINO cannot run it on {device}: {_cause(exc)}. "
-                "Try engine.device: CPU, or engine.kind: onnxruntime."
-            ) from exc
+            raise cannot_run(name, path, "OpenVINO", device, _cause(exc)) from exc
         check_outputs(name, outputs, intake.max_batch)
         single = tuple(
             TensorInfo(name=tensor.name, dtype=tensor.dtype, shape=(1, *tensor.shape[1:])) for tensor in outputs
@@ -134,6 +131,7 @@ class _RequestSlot(PooledSlot):
         super().__init__(np.zeros(intake.slot_shape, dtype=np.uint8))
         self._names = names
         self._loop: asyncio.AbstractEventLoop
+        self._answer: Running
         self._check: asyncio.TimerHandle
         self._request = compiled.create_infer_request()
         self._request.set_input_tensor(ov.Tensor(self.images, shared_memory=True))
@@ -145,12 +143,11 @@ class _RequestSlot(PooledSlot):
     def start(self) -> Running:
         """Run the images; the future is completed on the running loop."""
         self._loop = asyncio.get_running_loop()
-        running: Running = self._loop.create_future()
-        self.running = running
+        self._answer = self._loop.create_future()
         self._request.start_async()
         self._check = self._loop.call_later(_FAILURE_CHECK_S, self._look_for_failure)
-        running.add_done_callback(lambda _: self._check.cancel())
-        return running
+        self._answer.add_done_callback(lambda _: self._check.cancel())
+        return self._answer
 
     def _finished(self) -> None:
         """On a thread of OpenVINO's: the request is done."""
@@ -158,16 +155,14 @@ class _RequestSlot(PooledSlot):
             self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        if self.running is not None and not self.running.done():
-            tensors = (self._request.get_output_tensor(index) for index in range(len(self._names)))
-            self.running.set_result({name: tensor.data for name, tensor in zip(self._names, tensors, strict=True)})
+        tensors = (self._request.get_output_tensor(index) for index in range(len(self._names)))
+        self._answer.set_result({name: tensor.data for name, tensor in zip(self._names, tensors, strict=True)})
 
     def _look_for_failure(self) -> None:
-        assert self.running is not None
         try:
             self._request.wait_for(0)
         except RuntimeError as exc:
-            self.running.set_exception(exc)
+            self._answer.set_exception(exc)
         else:
             self._check = self._loop.call_later(_FAILURE_CHECK_S, self._look_for_failure)
 
@@ -190,11 +185,9 @@ def _properties(
     core: ov.Core, device: str, precision: Literal["auto", "fp32", "bf16"], threads: int | None
 ) -> dict[str, Any]:
     properties: dict[str, Any] = {"PERFORMANCE_HINT": "THROUGHPUT"}
-    if device == "CPU":
-        # Pinned inference threads of several processes, or beside decoding threads, pile up on the same cores.
-        properties["ENABLE_CPU_PINNING"] = False
-        if threads is not None:
-            properties["INFERENCE_NUM_THREADS"] = threads
+    if device == "CPU" and threads is not None:
+        # A share of the processor, then: pinned, the threads of every such process would land on the same first cores.
+        properties |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
     if precision == "fp32":
         properties["INFERENCE_PRECISION_HINT"] = "f32"
     elif precision == "bf16" or device == "CPU":

@@ -69,9 +69,9 @@ class EmbeddedBroker:
             )
         if not _is_local(self._host):
             _log.warning("the embedded broker asks for no password, and %s is open to the network", self._host)
-        process = await self._start()
+        self._process = await self._start()
         await self._group.__aenter__()
-        self._keeping = self._group.create_task(self._keep_running(process), name="embedded broker")
+        self._keeping = self._group.create_task(self._keep_running(self._process), name="embedded broker")
         return self
 
     async def __aexit__(
@@ -79,24 +79,26 @@ class EmbeddedBroker:
     ) -> None:
         assert self._keeping is not None
         self._keeping.cancel()
-        await self._group.__aexit__(None, None, None)  # the block's own error goes on as it is, in no group
+        try:
+            await self._group.__aexit__(None, None, None)  # the block's own error goes on as it is, in no group
+        finally:
+            if self._process is not None:
+                process, self._process = self._process, None
+                await _stop(process)
 
     async def _keep_running(self, process: Process) -> None:
-        """Relay what the process complains about, start it again when it ends, and end it when cancelled."""
+        """Relay what the process complains about, and start it again when it ends."""
         backoff = Backoff(0.5, 10.0, self._random)
         loop = asyncio.get_running_loop()
         while True:
             began_s = loop.time()
-            try:
-                self._process = process
-                await self._relay(process)
-            finally:
-                self._process = None
-                await _stop(process)
+            await self._relay(process)
+            self._process = None
+            await _stop(process)
             if loop.time() - began_s > _HEALTHY_S:
                 backoff.reset()
             _log.warning("the embedded broker ended (exit code %s); starting it again", process.returncode)
-            process = await self._restart(backoff)
+            self._process = process = await self._restart(backoff)
             self.restarts += 1
 
     async def _restart(self, backoff: Backoff) -> Process:

@@ -143,7 +143,10 @@ async def dial(endpoint: Endpoint, *, timeout_s: float = DIAL_TIMEOUT_S) -> sock
     """
     async with asyncio.timeout(timeout_s):
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        try:
+            found = await loop.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+        except UnicodeError as exc:  # a name that the DNS cannot even be asked for, such as one with an empty label
+            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
         failures: list[OSError] = []
         for family, _, protocol, _, address in found:
             try:

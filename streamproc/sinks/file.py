@@ -34,6 +34,7 @@ _REMEDIES = {
     errno.EPERM: "Allow this user to write there, or change file.path",
     errno.EROFS: "Choose a place that is not mounted read-only",
     errno.EISDIR: "Name a file, not a folder, in file.path",
+    errno.EEXIST: "A part of the path is a file: change file.path",
     errno.ENOTDIR: "A part of the path is a file: change file.path",
 }
 

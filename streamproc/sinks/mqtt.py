@@ -11,7 +11,7 @@ import logging
 import math
 import random as _random
 import socket
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 
 import aiomqtt
@@ -58,7 +58,7 @@ class Connection:
         receipts = [beneath.publish(topic, payload) for topic, payload in most]
         try:
             async with asyncio.timeout(_PUBLISH_TIMEOUT_S) as self._writing:
-                await self._client.publish(last_topic, last_payload, timeout=math.inf)
+                await self._client.publish(last_topic, last_payload)
         except (aiomqtt.MqttError, TimeoutError):
             self.abort()
             return sum(receipt.rc == 0 and receipt.is_published() for receipt in receipts)
@@ -68,17 +68,26 @@ class Connection:
 
     async def retain(self, topic: str, payload: bytes) -> None:
         """Publish a retained message at QoS 1 and wait for the broker's acknowledgement."""
-        try:
+        async with self._acknowledged(topic):
             await self._client.publish(topic, payload, qos=1, retain=True)
-        except aiomqtt.MqttError as exc:
-            raise SinkError(f"{self._endpoint}: {topic} was not acknowledged within {_PUBLISH_TIMEOUT_S:g} s") from exc
 
-    async def subscribe(self, topics: Iterable[str]) -> None:
+    async def subscribe(self, topics: Sequence[str]) -> None:
         """Subscribe at QoS 1."""
-        try:
+        async with self._acknowledged("the subscription"):
             await self._client.subscribe([(topic, 1) for topic in topics])
-        except aiomqtt.MqttError as exc:
-            raise SinkError(f"{self._endpoint}: the subscription was not acknowledged") from exc
+
+    async def farewell(self) -> None:
+        """Leave in order, so that the broker drops the will."""
+        async with self._acknowledged("the farewell"):
+            await self._client.__aexit__(None, None, None)
+
+    @asynccontextmanager
+    async def _acknowledged(self, what: str) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(_PUBLISH_TIMEOUT_S):
+                yield
+        except (aiomqtt.MqttError, TimeoutError) as exc:
+            raise SinkError(f"{self._endpoint}: {what} was not acknowledged. Is the broker hanging?") from exc
 
     async def messages(self) -> AsyncIterator[tuple[str, bytes]]:
         """(topic, payload) of what comes in; ends only by SinkError, when the connection is lost."""
@@ -137,30 +146,43 @@ async def connect(
             identifier=client_id,
             will=aiomqtt.Will(*will, qos=1, retain=True) if will else None,
             keepalive=keepalive_s,
-            timeout=_ANSWER_TIMEOUT_S,
+            # Deadlines are set here: the library's own swallow a cancellation that comes together with the answer
+            # (asyncio.wait_for before Python 3.12).
+            timeout=math.inf,
             max_queued_incoming_messages=10_000,
             logger=_library_log,
         )
         # The library would connect on a thread that cannot be cancelled, and a client that was given up meanwhile
         # would go on in the background. It gets a socket that is connected already.
         client._client._create_socket = lambda: sock  # type: ignore[method-assign]
-        try:
-            await client.__aenter__()
-        except aiomqtt.MqttError as exc:
-            raise _refusal(exc, endpoint, hung_up=sock.fileno() < 0) from exc
-        client.timeout = _PUBLISH_TIMEOUT_S
+        await _enter(client, sock, endpoint)
+        assert client._client.socket() is sock, "the MQTT library opened a socket of its own"
         connection = Connection(client, sock, endpoint)
         try:
             yield connection
         except BaseException:
             await connection.let_go()
             raise
-        try:
-            await client.__aexit__(None, None, None)
-        except aiomqtt.MqttError as exc:
-            raise SinkError(f"{endpoint}: the broker did not take the farewell. Is it hanging?") from exc
+        await connection.farewell()
     finally:
         await _close(sock)
+
+
+async def _enter(client: aiomqtt.Client, sock: socket.socket, endpoint: Endpoint) -> None:
+    """Log in. The library must not see a cancellation before it has let go of the socket."""
+    entering = asyncio.create_task(client.__aenter__(), name="mqtt login")
+    try:
+        await asyncio.wait({entering}, timeout=_ANSWER_TIMEOUT_S)
+        if not entering.done():
+            raise _silence(endpoint, hung_up=sock.fileno() < 0)
+        entering.result()
+    except aiomqtt.MqttError as exc:
+        raise _refusal(exc, endpoint) from exc
+    finally:
+        if not entering.done():
+            await _close(sock)
+            entering.cancel()
+            await asyncio.gather(entering, return_exceptions=True)
 
 
 async def _close(sock: socket.socket) -> None:
@@ -174,12 +196,15 @@ async def _close(sock: socket.socket) -> None:
     sock.close()  # the library never got it
 
 
-def _refusal(error: aiomqtt.MqttError, endpoint: Endpoint, *, hung_up: bool) -> SinkError:
-    if isinstance(error, aiomqtt.MqttCodeError):
-        if getattr(error.rc, "value", error.rc) in _LOGIN_REFUSED:
-            who = f"as {endpoint.username!r}" if endpoint.username is not None else "without a user name"
-            return LoginError(f"{endpoint}: login {who} refused: {error.rc}. Correct mqtt.username and mqtt.password")
-        return SinkError(f"{endpoint}: the broker refused the connection: {error.rc}")
+def _refusal(error: aiomqtt.MqttError, endpoint: Endpoint) -> SinkError:
+    code = error.rc if isinstance(error, aiomqtt.MqttCodeError) else None
+    if getattr(code, "value", code) in _LOGIN_REFUSED:
+        who = f"as {endpoint.username!r}" if endpoint.username is not None else "without a user name"
+        return LoginError(f"{endpoint}: login {who} refused: {code}. Correct mqtt.username and mqtt.password")
+    return SinkError(f"{endpoint}: the broker refused the connection: {code or error}")
+
+
+def _silence(endpoint: Endpoint, *, hung_up: bool) -> SinkError:
     if hung_up:
         return SinkError(
             f"{endpoint}: the broker hung up without an answer. Does the port speak TLS (mqtts://) or not (mqtt://), "
@@ -200,7 +225,7 @@ async def probe_broker(endpoint: Endpoint) -> None:
 
 async def watch(
     endpoint: Endpoint, topics: Sequence[str], *, random: Callable[[], float] = _random.random
-) -> AsyncIterator[tuple[str, bytes]]:
+) -> AsyncGenerator[tuple[str, bytes], None]:
     """(topic, payload) of every message on ``topics`` (wildcards allowed), for ever; reconnects by itself."""
     warnings = RateLimitedLog(_log, interval_s=30.0)
     backoff = Backoff(0.5, 10.0, random)

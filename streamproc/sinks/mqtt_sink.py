@@ -104,26 +104,27 @@ class MqttSink:
         self._outage_began_s = self._clock()
         changes = LoopSignal()
         self._board.subscribe(changes)
-        async with asyncio.TaskGroup() as group:
-            connecting = group.create_task(self._keepconnect(changes), name="mqtt connection")
-            forwarding = group.create_task(self._forward(inbox), name="mqtt deliveries")
-            while not (inbox.closed or forwarding.done()):
-                # A channel rings for whoever receives, and while the broker hangs nobody does.
-                await asyncio.wait({forwarding}, timeout=0.1)
-            closed_s = self._clock()
-            await asyncio.wait({forwarding}, timeout=_DRAIN_S)
-            forwarding.cancel()
-            await asyncio.wait({forwarding})
+        try:
+            async with asyncio.TaskGroup() as group:
+                connecting = group.create_task(self._keep_connected(changes), name="mqtt connection")
+                forwarding = group.create_task(self._forward(inbox), name="mqtt deliveries")
+                while not (inbox.closed or forwarding.done()):
+                    # A channel rings for whoever receives, and while the broker hangs nobody does.
+                    await asyncio.wait({forwarding}, timeout=0.1)
+                closed_s = self._clock()
+                await asyncio.wait({forwarding}, timeout=_DRAIN_S)
+                forwarding.cancel()
+                self._closing = True
+                changes.ring()
+                if self._connection is not None:
+                    await asyncio.wait({connecting}, timeout=closed_s + _FAREWELL_S - self._clock())
+                    if not connecting.done():
+                        _log.warning("%s does not answer: leaving it without a farewell", self._endpoint)
+                connecting.cancel()
+        finally:
             self._lose(deque(inbox.drain()), DropReason.UNPUBLISHED)
-            self._closing = True
-            changes.ring()
-            if self._connection is not None:
-                await asyncio.wait({connecting}, timeout=closed_s + _FAREWELL_S - self._clock())
-                if not connecting.done():
-                    _log.warning("%s does not answer: leaving it without a farewell", self._endpoint)
-            connecting.cancel()
 
-    async def _keepconnect(self, changes: LoopSignal) -> None:
+    async def _keep_connected(self, changes: LoopSignal) -> None:
         """Connect for ever; every session shows the states until it is lost, the last one until the farewell."""
         soon = Backoff(0.5, 10.0, self._random)
         later = Backoff(10.0, 60.0, self._random)

@@ -21,8 +21,9 @@ __all__ = ["EndToEndDecoder", "ObjectnessDecoder", "RawDecoder"]
 
 _log = logging.getLogger(__name__)
 
-# Suppression compares every pair: 3000 take 2 ms. On pictures with a score threshold of 0.001 a model has some 2000.
-_MAX_CANDIDATES = 3000
+# Suppression compares every candidate with all that were kept: 1000 take 2 to 4 ms, 3000 take 20. Real scenes have
+# below 500; at a score threshold of 0.001, yolov8n scored an mAP50-95 of 0.414 on 128 pictures of COCO with either.
+_MAX_CANDIDATES = 1000
 # No input is that large; what lies beyond is nonsense, and so limited cannot overflow or blur what is not.
 _FARTHEST_PX = 1e5
 

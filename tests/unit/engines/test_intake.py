@@ -72,7 +72,7 @@ def test_size(own: tuple[int, int], asked: tuple[int, int] | None, expected: tup
     ("shape", "asked", "saying"),
     [
         ((1, 3, 640, 640), (320, 320), "fixed at 640x640 (width x height); model.size asks for 320x320"),
-        ((1, 3, -1, 384), (640, 640), "fixed at 640x384"),
+        ((1, 3, -1, 384), (640, 640), "fixed at 384x640"),
         ((1, 3, -1, -1), (600, 338), "Set model.size to [608, 352]"),
         ((1, 3, -1, -1), (8, 32), "Set model.size to [32, 32]"),
     ],
@@ -100,7 +100,7 @@ def test_inputs_that_are_no_picture(shape: tuple[int, ...], dtype: str) -> None:
 @pytest.mark.parametrize("count", [0, 2])
 def test_exactly_one_input(count: int) -> None:
     tensors = [TensorInfo(name=f"in{number}", dtype="float32", shape=(1, 3, 32, 32)) for number in range(count)]
-    with pytest.raises(ModelError, match="its inputs are (none|in0 .*, in1 .*); expected one"):
+    with pytest.raises(ModelError, match=r"its inputs are (none|in0 .*, in1 .*); expected one"):
         plan_intake("m", tensors, max_batch="auto", auto_batch=1, size=None)
 
 

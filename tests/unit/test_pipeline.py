@@ -1,0 +1,219 @@
+"""From mailboxes to sinks with an engine that answers when it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from streamproc.batching import Batcher, BatchTimes, Scheduler
+from streamproc.channel import Channel, LoopSignal, Overflow
+from streamproc.errors import EngineError
+from streamproc.pipeline import Lane, Outlet, Pipeline
+from streamproc.sinks.base import Delivery, SinkCounts
+from streamproc.telemetry import CameraLedger, DropReason
+from streamproc.types import Detections, Frame, FrameResult, Letterbox, Picture, UInt8Array
+from tests.fakes import FakeEngine
+
+CAMERAS = ("a", "b", "c")
+INTERVAL_NS = 10**9 // 24
+
+
+def frame(camera: str, seq: int) -> Frame:
+    """A picture whose brightness is the frame's number."""
+    planes = (np.full((4, 4), seq, np.uint8), np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
+    picture = Picture(planes=planes, layout="yuv420p")
+    return Frame(camera=camera, seq=seq, pts_s=seq / 24, captured_ns=0, captured_utc_ns=0, live=False, picture=picture)
+
+
+def write_brightness(picture: Picture, target: UInt8Array) -> Letterbox:
+    target[:] = picture.planes[0][0, 0]
+    return Letterbox.fit(picture.size, (8, 8))
+
+
+def nothing_in_it(images: UInt8Array) -> dict[str, UInt8Array]:
+    return {"brightness": images[:, 0, 0, 0]}
+
+
+@dataclass
+class Keeper:
+    """A sink that keeps what it is given and answers at once."""
+
+    name: str = "keeper"
+    essential: bool = True
+    capacity: int = 2
+    counts: SinkCounts = field(default_factory=SinkCounts)
+    kept: list[tuple[str, int, int]] = field(default_factory=list)
+
+    async def start(self) -> None: ...
+
+    async def run(self, inbox: Channel[Delivery]) -> None:
+        async for delivery in inbox:
+            result = delivery.result
+            self.kept.append((result.frame.camera, result.frame.seq, int(result.detections.class_ids[0])))
+            delivery.taken()
+
+
+class House:
+    """A pipeline over three cameras with everything around it."""
+
+    def __init__(self, engine: FakeEngine, *sinks: Keeper) -> None:
+        self.ledgers = {camera: CameraLedger(camera) for camera in CAMERAS}
+        signal = LoopSignal()
+        self.boxes: dict[str, Channel[Frame]] = {
+            camera: Channel(4, Overflow.BLOCK, on_put=signal.ring) for camera in CAMERAS
+        }
+        times = BatchTimes()
+        scheduler = Scheduler(
+            dict.fromkeys(CAMERAS, 1.0),
+            max_batch=engine.max_batch,
+            frame_interval_ns=INTERVAL_NS,
+            max_age_ns=10**8,
+            expect_ns=times.expect_ns,
+        )
+        self.outlets = [Outlet(sink, all_live=False) for sink in sinks]
+        self.pipeline = Pipeline(
+            engine=engine,
+            batcher=Batcher(self.boxes, self.ledgers, scheduler, signal, frame_interval_ns=INTERVAL_NS),
+            times=times,
+            lanes={c: Lane(ledger=self.ledgers[c], decode=self.decode, track=lambda d, _: d) for c in CAMERAS},
+            outlets=self.outlets,
+            letterbox=write_brightness,
+            labels=("thing",),
+            max_age_ms=100,
+        )
+
+    @staticmethod
+    def decode(outputs: object, row: int, _: Letterbox) -> Detections:
+        """One detection, whose class id is the brightness that the model saw."""
+        assert isinstance(outputs, dict)
+        seen = np.array([outputs["brightness"][row]], dtype=np.int64)
+        return Detections.of(np.zeros((1, 4), np.float32), np.ones(1, np.float32), seen)
+
+    async def feed(self, count: int) -> None:
+        async def one(camera: str) -> None:
+            for seq in range(count):
+                self.ledgers[camera].received()
+                self.ledgers[camera].decoded(0)
+                await self.boxes[camera].send(frame(camera, seq))
+            self.boxes[camera].close()
+
+        await asyncio.gather(*(one(camera) for camera in CAMERAS))
+
+    async def run(self, count: int) -> None:
+        sinks = [asyncio.create_task(outlet.sink.run(outlet.inbox)) for outlet in self.outlets]
+        feeding = asyncio.create_task(self.feed(count))
+        try:
+            await self.pipeline.run()
+        finally:
+            feeding.cancel()
+            await asyncio.gather(feeding, *sinks, return_exceptions=True)
+
+    def close(self) -> dict[str, dict[str, int]]:
+        for ledger in self.ledgers.values():
+            ledger.close()
+            tally = ledger.tally()
+            assert set(tally.in_flight().values()) == {0}
+        return {camera: ledger.tally().dropped for camera, ledger in self.ledgers.items()}
+
+
+@pytest.mark.parametrize(("max_batch", "slots"), [(1, 1), (1, 3), (4, 2)])
+async def test_every_frame_arrives_once_in_order_with_its_own_result(max_batch: int, slots: int) -> None:
+    keeper = Keeper()
+    house = House(FakeEngine(nothing_in_it, size=(8, 8), max_batch=max_batch, slots=slots), keeper)
+    await house.run(60)
+    for camera in CAMERAS:
+        assert [(s, v) for c, s, v in keeper.kept if c == camera] == [(i, i) for i in range(60)]
+    assert house.close() == {camera: {} for camera in CAMERAS}
+    assert house.pipeline.batches.frames == 180
+
+
+async def test_a_frame_is_published_when_every_essential_sink_took_it() -> None:
+    class Refuser(Keeper):
+        async def run(self, inbox: Channel[Delivery]) -> None:
+            async for delivery in inbox:
+                if delivery.result.frame.seq % 2:
+                    delivery.lost()
+                else:
+                    delivery.taken()
+
+    house = House(FakeEngine(nothing_in_it, size=(8, 8)), Keeper(), Refuser(name="refuser"))
+    await house.run(10)
+    assert house.close() == {camera: {"sink": 5} for camera in CAMERAS}
+
+
+async def test_without_sinks_a_result_is_published_at_once() -> None:
+    house = House(FakeEngine(nothing_in_it, size=(8, 8)))
+    await house.run(10)
+    assert house.close() == {camera: {} for camera in CAMERAS}
+    assert all(ledger.tally().published == 10 for ledger in house.ledgers.values())
+
+
+async def test_a_broken_engine_ends_the_pipeline_and_the_books_still_close() -> None:
+    calls = 0
+
+    def breaks(images: UInt8Array) -> dict[str, UInt8Array]:
+        nonlocal calls
+        calls += 1
+        if calls > 20:
+            raise ArithmeticError("the device fell off the bus")
+        return nothing_in_it(images)
+
+    keeper = Keeper()
+    house = House(FakeEngine(breaks, size=(8, 8), name="detector"), keeper)
+    with pytest.raises(EngineError, match=r"detector.*fell off the bus"):
+        await house.run(60)
+    dropped = house.close()
+    assert all(set(reasons) <= {"shutdown", "unpublished"} for reasons in dropped.values())
+    assert all(outlet.inbox.closed for outlet in house.outlets), "the sinks may flush and end"
+
+
+async def test_a_bug_is_not_mistaken_for_a_broken_engine() -> None:
+    def decode(*_: object) -> Detections:
+        raise KeyError("a bug")
+
+    house = House(FakeEngine(nothing_in_it, size=(8, 8)))
+    house.pipeline._lanes = {c: Lane(ledger=house.ledgers[c], decode=decode, track=lambda d, _: d) for c in CAMERAS}
+    with pytest.raises(ExceptionGroup) as caught:
+        await house.run(3)
+    assert caught.value.subgroup(KeyError) is not None
+
+
+def outlet(
+    *, all_live: bool, essential: bool = True
+) -> tuple[Outlet, CameraLedger, Callable[[float | None], Delivery]]:
+    ledger = CameraLedger("a")
+    sink = Keeper(capacity=1, essential=essential)
+
+    def delivery(max_age_ms: float | None) -> Delivery:
+        ledger.received()
+        ledger.decoded(0)
+        ledger.inferred()
+        nothing = Detections.of(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+        result = FrameResult(frame=frame("a", 0), detections=nothing, labels=(), model="m")
+        return Delivery(result, ledger, receivers=1, max_age_ms=max_age_ms)
+
+    return Outlet(sink, all_live=all_live), ledger, delivery
+
+
+async def test_a_full_inbox_drops_the_oldest_live_result() -> None:
+    full, ledger, delivery = outlet(all_live=True)
+    for _ in range(3):
+        await full.hand_over(delivery(100))
+    assert ledger.tally().dropped == {DropReason.SINK.label: 2}
+    assert full.sink.counts.lost == {"overload": 2}
+
+
+async def test_among_files_a_live_result_gives_way_and_the_others_wait() -> None:
+    full, ledger, delivery = outlet(all_live=False)
+    await full.hand_over(delivery(None))
+    await full.hand_over(delivery(100))
+    assert ledger.tally().dropped == {"sink": 1}
+    waiting = asyncio.create_task(full.hand_over(delivery(None)))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    assert full.inbox.poll() is not None
+    await waiting
