@@ -16,20 +16,22 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
 from rich.live import Live
 from rich.logging import RichHandler
 
-from streamproc import __version__, app, check, messages
+from streamproc import __version__, messages
 from streamproc.config import Config, config_schema, load_config
-from streamproc.display import live_table, report_table, status_lines
 from streamproc.errors import ConfigError, StreamprocError
-from streamproc.report import encode_report
 from streamproc.telemetry import RedactingFilter
-from streamproc.watch import follow
+
+# The stages load OpenCV, libav and SciPy, which takes a second: commands import them once the configuration is known
+# to be good, so that help, schemas and complaints come at once.
+if TYPE_CHECKING:
+    from streamproc.app import CameraView, RunOutcome
 
 __all__ = ["main"]
 
@@ -45,7 +47,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-_out = Console()
+_out = Console(width=None if sys.stdout.isatty() else 160)
 _err = Console(stderr=True)
 _log = logging.getLogger("streamproc")
 
@@ -89,7 +91,11 @@ def run(
     if report is not None and not report.absolute().parent.is_dir():
         _fail(f"--report: the folder of {report} does not exist; make it first", EXIT_BAD_CONFIG)
     with _errors():
-        outcome = asyncio.run(_run(load_config(config), duration))
+        loaded = load_config(config)
+        from streamproc.display import report_table
+        from streamproc.report import encode_report
+
+        outcome = asyncio.run(_run(loaded, duration))
         if report is not None:
             _write(report, encode_report(outcome.report))
     _out.print(report_table(outcome.report))
@@ -98,7 +104,10 @@ def run(
     raise typer.Exit(EXIT_FAILED if outcome.failures else 0)
 
 
-async def _run(config: Config, duration_s: float | None) -> app.RunOutcome:
+async def _run(config: Config, duration_s: float | None) -> RunOutcome:
+    from streamproc import app
+    from streamproc.display import live_table
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -128,7 +137,9 @@ class _LogLines:
     def __init__(self) -> None:
         self._next_s = time.monotonic() + 1.0
 
-    def __call__(self, views: list[app.CameraView]) -> None:
+    def __call__(self, views: list[CameraView]) -> None:
+        from streamproc.display import status_lines
+
         now_s = time.monotonic()
         if now_s < self._next_s:
             return
@@ -146,6 +157,8 @@ def check_command(
     _set_up_logging(verbose=False, level=logging.ERROR)
     try:
         loaded = load_config(config)
+        from streamproc import check
+
         with _errors():
             findings = asyncio.run(check.check(loaded))
     except ConfigError as error:
@@ -181,6 +194,8 @@ def watch(
 
 
 async def _watch(url: str, prefix: str, site: str, camera: str) -> None:
+    from streamproc.watch import follow
+
     async for line in follow(url, prefix=prefix, site=site, camera=camera):
         _out.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -25,7 +25,7 @@ class Delivery:
     camera's ledger. ``max_age_ms`` is None for frames that never age.
     """
 
-    __slots__ = ("_ledger", "_monotonic_ns", "_reason", "_waiting", "max_age_ms", "result")
+    __slots__ = ("_judged_ms", "_ledger", "_monotonic_ns", "_reason", "_waiting", "max_age_ms", "result")
 
     def __init__(
         self,
@@ -41,17 +41,20 @@ class Delivery:
         self._ledger = ledger
         self._waiting = receivers
         self._reason: DropReason | None = None
+        self._judged_ms: float | None = None
         self._monotonic_ns = monotonic_ns
         if receivers == 0:
             self._book()
 
     def age_ms(self) -> float:
-        """Milliseconds since the frame was captured."""
-        return self.result.frame.age_ms(self._monotonic_ns())
+        """Milliseconds from the frame's capture to its publishing: as of the last :meth:`too_old`, so that message,
+        books and verdict agree, or until now."""
+        return self._now_ms() if self._judged_ms is None else self._judged_ms
 
     def too_old(self) -> bool:
-        """Whether publishing it now would break the promise of freshness."""
-        return self.max_age_ms is not None and self.age_ms() > self.max_age_ms
+        """Whether publishing it now would break the promise of freshness; receivers ask right before they send."""
+        self._judged_ms = self._now_ms()
+        return self.max_age_ms is not None and self._judged_ms > self.max_age_ms
 
     def taken(self) -> None:
         """A receiver has it."""
@@ -73,6 +76,9 @@ class Delivery:
             self._ledger.published(self.age_ms(), self._monotonic_ns())
         else:
             self._ledger.dropped(self._reason)
+
+    def _now_ms(self) -> float:
+        return self.result.frame.age_ms(self._monotonic_ns())
 
 
 class SinkCounts:

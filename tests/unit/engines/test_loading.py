@@ -13,8 +13,9 @@ import pytest
 from onnx import helper
 
 from streamproc.config import EngineConfig, ModelConfig
+from streamproc.engines.base import TensorInfo
 from streamproc.engines.factory import open_engine
-from streamproc.engines.intake import cannot_run
+from streamproc.engines.intake import cannot_run, plan_intake
 from streamproc.engines.onnxruntime import OnnxRuntimeEngine
 from streamproc.engines.openvino import OpenVinoEngine
 from streamproc.errors import DependencyError, EngineError, ModelError
@@ -175,10 +176,12 @@ async def test_an_unknown_operator_is_the_models_fault(tmp_path: Path, kind: Kin
 
 def test_a_failing_device_is_not_the_models_fault() -> None:
     path = Path("m.onnx")
-    assert isinstance(cannot_run("m", path, "OpenVINO", "CPU", "no such operator"), ModelError)
-    on_gpu = cannot_run("m", path, "OpenVINO", "GPU.1", "out of memory.")
+    pictures = TensorInfo(name="pictures", dtype="float32", shape=(1, 3, 32, 64))
+    intake = plan_intake("m", [pictures], max_batch=1, auto_batch=1, size=None)
+    assert isinstance(cannot_run("m", path, "OpenVINO", "CPU", intake, "no such operator"), ModelError)
+    on_gpu = cannot_run("m", path, "OpenVINO", "GPU.1", intake, "out of memory.")
     assert isinstance(on_gpu, EngineError)
-    assert str(on_gpu).startswith("model m (m.onnx): OpenVINO cannot run it on GPU.1: out of memory. Try")
+    assert str(on_gpu).startswith("model m (m.onnx): OpenVINO cannot run it on GPU.1 at 64x32: out of memory. Try")
 
 
 @both
