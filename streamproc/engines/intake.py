@@ -88,11 +88,12 @@ def check_outputs(model: str, outputs: Sequence[TensorInfo], batch: int) -> None
             )
 
 
-def cannot_run(model: str, path: Path, runtime: str, device: str, cause: str) -> FatalError:
+def cannot_run(model: str, path: Path, runtime: str, device: str, intake: Intake, cause: str) -> FatalError:
     """The error for a readable model that a runtime rejects: the model's fault on a CPU, the device's elsewhere."""
-    said = f"model {model} ({path}): {runtime} cannot run it on {device}: {cause.rstrip('. ')}. "
+    width, height = intake.size
+    said = f"model {model} ({path}): {runtime} cannot run it on {device} at {width}x{height}: {cause.rstrip('. ')}. "
     if device == "CPU":
-        return ModelError(said + "Export the model again, with common operators, or try another engine.kind.")
+        return ModelError(said + "Leave model.size out, try another engine.kind, or export the model again.")
     return EngineError(said + "Try engine.device: CPU, or another engine.kind.")
 
 

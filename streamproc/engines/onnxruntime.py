@@ -24,7 +24,7 @@ from streamproc.errors import EngineError, ModelError
 
 __all__ = ["OnnxRuntimeEngine"]
 
-# Every error class of ONNX Runtime derives from Exception alone.
+# ONNX Runtime's own error classes have no common base but Exception.
 _ERRORS = tuple(kind for kind in vars(ort_errors).values() if isinstance(kind, type) and issubclass(kind, Exception))
 _SUFFIX = "ExecutionProvider"
 _CPU = f"CPU{_SUFFIX}"
@@ -101,15 +101,17 @@ class OnnxRuntimeEngine:
         auto_batch = 1 if provider == _CPU else _GPU_BATCH
         intake = plan_intake(name, inputs, max_batch=max_batch, auto_batch=auto_batch, size=size)
         try:
-            session = _session(_with_uint8_input(model, intake), provider, threads)
-            outputs = _warm_up(session, intake)
+            serialised = _with_uint8_input(model, intake)
         except (EncodeError, ValueError) as exc:
             raise ModelError(
-                f"model {name} ({path}): it cannot be adapted, as ONNX files of more than 2 GiB cannot: {exc}. "
-                "Use engine.kind: openvino."
+                f"model {name} ({path}): with its weights it is larger than 2 GiB, more than one ONNX message holds: "
+                f"{exc}. Use engine.kind: openvino."
             ) from exc
+        try:
+            session = _session(serialised, provider, threads)
+            outputs = _warm_up(session, intake)
         except _ERRORS as exc:
-            raise cannot_run(name, path, "ONNX Runtime", provider.removesuffix(_SUFFIX), str(exc)) from exc
+            raise cannot_run(name, path, "ONNX Runtime", provider.removesuffix(_SUFFIX), intake, str(exc)) from exc
         if device != "auto" and session.get_providers()[0] != provider:
             raise EngineError(
                 f"engine.device: ONNX Runtime has {provider} but cannot use it (it fell back to "

@@ -23,7 +23,6 @@ __all__ = ["OpenVinoEngine"]
 
 # OpenVINO tells a Python callback of success only; a failed request is found by asking for it this often.
 _FAILURE_CHECK_S = 0.5
-_META_DEVICES = ("AUTO", "MULTI", "HETERO")  # they choose among the listed devices by themselves
 
 
 class OpenVinoEngine:
@@ -93,7 +92,7 @@ class OpenVinoEngine:
             compiled = core.compile_model(_with_uint8_input(model, intake), device, properties)
             outputs = _warm_up(compiled, intake)
         except RuntimeError as exc:
-            raise cannot_run(name, path, "OpenVINO", device, _cause(exc)) from exc
+            raise cannot_run(name, path, "OpenVINO", device, intake, _cause(exc)) from exc
         check_outputs(name, outputs, intake.max_batch)
         single = tuple(
             TensorInfo(name=tensor.name, dtype=tensor.dtype, shape=(1, *tensor.shape[1:])) for tensor in outputs
@@ -170,10 +169,8 @@ class _RequestSlot(PooledSlot):
 def _find_device(core: ov.Core, wanted: str) -> str:
     device = "CPU" if wanted == "auto" else wanted.upper()
     available = core.available_devices
-    family = device.partition(":")[0].partition(".")[0]
-    if family not in _META_DEVICES and not any(
-        name in (device, family) or name.startswith(f"{device}.") for name in available
-    ):
+    # "GPU" is the first of GPU.0 and GPU.1, and the only GPU is listed without a number.
+    if not any(device in (name, name.partition(".")[0]) for name in available):
         raise EngineError(
             f"engine.device: OpenVINO finds no {wanted} here; it has {', '.join(available)}. "
             "Choose one of these, or install the device's driver."

@@ -188,3 +188,12 @@ async def test_models_of_other_kinds_are_refused(shared_data: Path, file: str, s
     finally:
         await engine.close()
     print(caught.value)
+
+
+@pytest.mark.parametrize("kind", [OpenVinoEngine, OnnxRuntimeEngine])
+async def test_a_size_that_only_looks_open(
+    shared_data: Path, kind: type[OpenVinoEngine] | type[OnnxRuntimeEngine]
+) -> None:
+    path = shared_data / "models" / "yolov5n.onnx"  # its grids are constants for 640 x 640
+    with pytest.raises(ModelError, match=r"cannot run it on CPU at 640x384: .*Leave model\.size out"):
+        await kind.open(path, name="yolov5n", size=(640, 384))
