@@ -31,7 +31,7 @@ from streamproc.pipeline import Lane, Outlet, Pipeline
 from streamproc.preprocess import letterbox_into
 from streamproc.report import build_report, cpu_seconds
 from streamproc.sources.supervisor import CameraSource
-from streamproc.telemetry import CameraLedger, CameraTally, DropReason, StatusBoard
+from streamproc.telemetry import CameraLedger, CameraTally, DropReason, RateLimitedLog, StatusBoard
 from streamproc.tracking import CameraTracker
 from streamproc.types import CameraStatus, Detections, Frame
 
@@ -119,11 +119,13 @@ class _Run:
         self._cpu_started_s = cpu_seconds()
         self._failures: list[str] = []
         self._fps: dict[str, tuple[float, float]] = {}
+        self._times = BatchTimes()
+        self._warnings = RateLimitedLog(_log, interval_s=10.0)
         self._board = StatusBoard(list(config.cameras))
         self._ledgers = {name: CameraLedger(name) for name in config.cameras}
-        all_live = all(camera.realtime for camera in config.cameras.values())
+        self._all_live = all(camera.realtime for camera in config.cameras.values())
         sinks = open_sinks(config, self._board, fps_of=lambda camera: self._fps.get(camera, (0.0, 0.0))[0])
-        self.outlets = [Outlet(sink, all_live=all_live) for sink in sinks]
+        self.outlets = [Outlet(sink, all_live=self._all_live) for sink in sinks]
         frames_changed = LoopSignal()
         self._mailboxes = {
             name: self._mailbox(camera, self._ledgers[name], frames_changed) for name, camera in config.cameras.items()
@@ -157,7 +159,7 @@ class _Run:
     def _build_pipeline(self, head: Head, frames_changed: LoopSignal) -> Pipeline:
         budget = self._config.budget
         interval_ns = round(1e9 / budget.fps)
-        times = BatchTimes()
+        times = self._times
         scheduler = Scheduler(
             {name: camera.priority for name, camera in self._config.cameras.items()},
             max_batch=self._engine.max_batch,
@@ -173,6 +175,7 @@ class _Run:
             outlets=self.outlets,
             letterbox=letterbox_into,
             labels=head.labels,
+            depth=self._engine.concurrency if self._all_live else self._engine.slots,
             max_age_ms=budget.max_frame_age_ms,
         )
 
@@ -247,8 +250,26 @@ class _Run:
                 decoded = (tally.decoded - before[name].decoded) / (now_s - before_s)
                 published = (tally.published - before[name].published) / (now_s - before_s)
                 self._fps[name] = (round(decoded, 1), round(published, 1))
+            self._complain_of_slowness(before, tallies)
             before, before_s = tallies, now_s
             on_view([self._view(name, tallies[name]) for name in tallies])
+
+    def _complain_of_slowness(self, before: dict[str, CameraTally], now: dict[str, CameraTally]) -> None:
+        """Say why nothing is published, where the machine cannot keep the budget at all."""
+        published = sum(now[name].published - before[name].published for name in now)
+        too_old = sum(
+            now[name].dropped.get(reason.label, 0) - before[name].dropped.get(reason.label, 0)
+            for name in now
+            for reason in (DropReason.LATE, DropReason.STALE)
+        )
+        if too_old and not published:
+            self._warnings.warning(
+                "slow",
+                "no frame was published within budget.max_frame_age_ms, %g ms: inference takes about %.0f ms here. "
+                "Use a smaller model or fewer cameras, free the processor, or raise the budget.",
+                self._config.budget.max_frame_age_ms,
+                self._times.expect_ns(1) / 1e6,
+            )
 
     def _view(self, name: str, tally: CameraTally) -> CameraView:
         decoded_fps, published_fps = self._fps[name]

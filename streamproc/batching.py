@@ -24,6 +24,10 @@ from streamproc.types import Frame
 __all__ = ["BatchTimes", "Batcher", "Plan", "Scheduler", "Waiting"]
 
 
+_FRESH_SHARE = 8
+"""A frame that has spent no more than this part of its allowed age is always worth a try."""
+
+
 class BatchTimes:
     """How long a batch of each size takes from being closed to its results, in ns: a smoothed mean and deviation.
 
@@ -50,11 +54,11 @@ class BatchTimes:
         self._deviations[size] += self._DEVIATION_GAIN * (abs(error) - self._deviations[size])
 
     def expect_ns(self, size: int) -> int:
-        """Time that most batches of ``size`` stay within: mean + 2 deviations; 0 before anything was measured."""
+        """Time that most batches of ``size`` stay within: mean + deviation; 0 before anything was measured."""
         if not self._means:
             return 0
         nearest = min(self._means, key=lambda known: (abs(known - size), known))
-        expected = self._means[nearest] + 2 * self._deviations[nearest]
+        expected = self._means[nearest] + self._deviations[nearest]
         return math.ceil(expected * max(1.0, size / nearest))
 
 
@@ -119,7 +123,8 @@ class Scheduler:
     def plan(self, now_ns: int, waiting: Sequence[Waiting]) -> Plan:
         """Decide for the frames that wait at ``now_ns`` (monotonic clock). Taking what it says is the caller's duty."""
         # A fresh frame is tried however slow inference last seemed, or nobody would notice that it is fast again.
-        worthless_ns = now_ns - max(self._max_age_ns - self._expect_ns(1), self._max_age_ns // 2)
+        useful_ns = max(self._max_age_ns - self._expect_ns(1), self._max_age_ns // _FRESH_SHARE)
+        worthless_ns = now_ns - useful_ns
         stale = tuple(w.camera for w in waiting if w.live and w.captured_ns < worthless_ns)
         if stale:
             return Plan(stale=stale)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
+import tempfile
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +49,7 @@ async def _finding(subject: str, message: Awaitable[str]) -> Finding:
     try:
         return Finding(subject=subject, ok=True, message=await message)
     except StreamprocError as error:
-        return Finding(subject=subject, ok=False, message=str(error))
+        return Finding(subject=subject, ok=False, message=str(error).removeprefix(f"{subject}: "))
 
 
 async def _camera(name: str, camera: CameraConfig) -> str:
@@ -93,6 +93,10 @@ def _writable(path: Path) -> str:
     folder = path.absolute().parent
     while not folder.exists():
         folder = folder.parent
-    if not os.access(folder, os.W_OK):
-        raise FatalError(f"{path}: no permission to write in {folder}. Choose another path, or change its owner")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise FatalError(
+            f"{path}: cannot write in {folder}: {error.strerror}. Choose another path, or change its owner"
+        ) from error
     return f"{path} can be written"

@@ -73,6 +73,8 @@ class Pipeline:
     Args:
         letterbox: writes a picture into a row of a slot.
         labels: the model's class names.
+        depth: batches from being closed to having their outputs, at a time. A frame grows old in a batch that waits
+            behind others, so where all cameras are live it should not exceed what the engine works on at once.
         max_age_ms: age at which a live frame's result is worthless.
     """
 
@@ -86,6 +88,7 @@ class Pipeline:
         outlets: Sequence[Outlet],
         letterbox: Callable[[Picture, UInt8Array], Letterbox],
         labels: tuple[str, ...],
+        depth: int,
         max_age_ms: float,
     ) -> None:
         self.batches = BatchCounts()
@@ -97,6 +100,7 @@ class Pipeline:
         self._receivers = sum(outlet.sink.essential for outlet in outlets)
         self._letterbox = letterbox
         self._labels = labels
+        self._depth = asyncio.Semaphore(depth)
         self._max_age_ms = max_age_ms
 
     async def run(self) -> None:
@@ -130,6 +134,7 @@ class Pipeline:
         while True:
             async with AsyncExitStack() as stack:
                 slot = await stack.enter_async_context(self._engine.lease())
+                await stack.enter_async_context(self._depth)
                 frames = await self._batcher.next_batch()
                 if not frames:
                     break

@@ -42,6 +42,7 @@ class FakeEngine:
         width, height = size
         self.max_batch = max_batch
         self.slots = slots
+        self.concurrency = slots
         self.description: Mapping[str, str | int] = {"kind": "fake", "max_batch": max_batch}
         self.gate = gate
         self.started = 0

@@ -69,6 +69,11 @@ class Engine(Protocol):
         ...
 
     @property
+    def concurrency(self) -> int:
+        """Batches that it works on at once; one more would wait."""
+        ...
+
+    @property
     def slots(self) -> int:
         """Slots in the pool: how many batches may be in preparation, in flight and in post-processing at once."""
         ...

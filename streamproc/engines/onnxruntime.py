@@ -40,22 +40,24 @@ class OnnxRuntimeEngine:
 
     def __init__(self, session: ort.InferenceSession, info: ModelInfo, intake: Intake) -> None:
         provider = session.get_providers()[0]
-        runs = 1 if provider == _CPU else _GPU_RUNS
         self.info = info
         self.max_batch = intake.max_batch
+        self.concurrency = 1 if provider == _CPU else _GPU_RUNS
         self.description: Mapping[str, str | int] = {
             "kind": "onnxruntime",
             "version": ort.__version__,
             "device": provider.removesuffix(_SUFFIX),
             "precision": "the model's own",
-            "requests": runs,
+            "requests": self.concurrency,
             "max_batch": intake.max_batch,
         }
         self._session = session
         self._open_batch = intake.open_batch
         self._names = tuple(tensor.name for tensor in info.outputs)
-        self._threads = ThreadPoolExecutor(runs, thread_name_prefix="onnxruntime")
-        self._pool = SlotPool([PooledSlot(np.zeros(intake.slot_shape, dtype=np.uint8)) for _ in range(runs + 1)])
+        self._threads = ThreadPoolExecutor(self.concurrency, thread_name_prefix="onnxruntime")
+        self._pool = SlotPool(
+            [PooledSlot(np.zeros(intake.slot_shape, dtype=np.uint8)) for _ in range(self.concurrency + 1)]
+        )
 
     @classmethod
     async def open(

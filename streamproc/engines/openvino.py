@@ -38,17 +38,17 @@ class OpenVinoEngine:
     def __init__(self, compiled: ov.CompiledModel, info: ModelInfo, intake: Intake, device: str) -> None:
         self.info = info
         self.max_batch = intake.max_batch
-        requests: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self.concurrency: int = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self.description: Mapping[str, str | int] = {
             "kind": "openvino",
             "version": ov.__version__.partition("-")[0],
             "device": device,
             "precision": _precision_name(compiled),
-            "requests": requests,
+            "requests": self.concurrency,
             "max_batch": intake.max_batch,
         }
         names = tuple(tensor.name for tensor in info.outputs)
-        self._pool = SlotPool([_RequestSlot(compiled, intake, names) for _ in range(requests + 1)])
+        self._pool = SlotPool([_RequestSlot(compiled, intake, names) for _ in range(self.concurrency + 1)])
 
     @classmethod
     async def open(

@@ -44,6 +44,7 @@ class Delivery:
         self._judged_ms: float | None = None
         self._monotonic_ns = monotonic_ns
         if receivers == 0:
+            self._reason = DropReason.LATE if self.too_old() else None
             self._book()
 
     def age_ms(self) -> float:

@@ -83,6 +83,7 @@ class House:
             outlets=self.outlets,
             letterbox=write_brightness,
             labels=("thing",),
+            depth=engine.slots,
             max_age_ms=100,
         )
 

@@ -15,8 +15,8 @@ MS = 1_000_000
 class House:
     """A delivery of a frame captured at 0, and a clock to turn."""
 
-    def __init__(self, receivers: int, max_age_ms: float | None = 100) -> None:
-        self.now_ns = 0
+    def __init__(self, receivers: int, max_age_ms: float | None = 100, now_ns: int = 0) -> None:
+        self.now_ns = now_ns
         self.ledger = CameraLedger("gate")
         self.ledger.received()
         self.ledger.decoded(0)
@@ -52,6 +52,10 @@ def test_lost_for_the_first_reason_given() -> None:
 
 def test_without_receivers_it_is_published_at_once() -> None:
     assert House(0).ledger.tally().published == 1
+
+
+def test_without_receivers_a_late_result_is_late_too() -> None:
+    assert House(0, now_ns=101 * MS).ledger.tally().dropped == {"late": 1}
 
 
 def test_one_answer_too_many_is_a_bug() -> None:
