@@ -40,8 +40,9 @@ __all__ = ["CameraView", "RunOutcome", "run"]
 _log = logging.getLogger(__name__)
 
 _VIEW_INTERVAL_S = 1.0
-_STAGGER_S = 0.04
-"""Between the starts of two cameras: opening all at once costs seconds of backlog, and spread phases batch better."""
+_STAGGER_FRAMES = 0.618
+"""Frame times between the starts of two cameras: opening all at once costs seconds of backlog, and multiples of the
+golden section spread the moments at which frames come evenly, however many cameras there are."""
 _PIPELINE_DEADLINE_S = 1.5
 _SINKS_DEADLINE_S = 2.5
 _LIVE_MAILBOX = 2
@@ -197,7 +198,9 @@ class _Run:
                 for outlet in self.outlets
             ]
             sources = [
-                tasks.create_task(self._read(name, index * _STAGGER_S), name=f"source {name}")
+                tasks.create_task(
+                    self._read(name, index * _STAGGER_FRAMES / self._config.budget.fps), name=f"source {name}"
+                )
                 for index, name in enumerate(self._sources)
             ]
             pipeline = tasks.create_task(self._infer(), name="pipeline")

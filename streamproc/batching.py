@@ -6,8 +6,8 @@
 A batch closes when it is full, when every live camera is aboard, or when waiting longer would make its oldest frame
 late given the measured time a batch of that size takes. Cameras are served by weighted fair share (stride scheduling:
 Waldspurger and Weihl, MIT/LCS/TM-528, 1995): each service moves a camera's virtual time on by 1/weight, and the
-camera furthest behind is next. Under overload every camera therefore gets a rate in proportion to its weight. One that
-was away may catch up by one service and no more.
+camera furthest behind is next. Under overload every camera therefore gets a rate in proportion to its weight, also one
+whose frames happen to arrive at the wrong moments; but one that was away does not get to catch up on the past.
 """
 
 from __future__ import annotations
@@ -26,6 +26,14 @@ __all__ = ["BatchTimes", "Batcher", "Plan", "Scheduler", "Waiting"]
 
 _FRESH_SHARE = 8
 """A frame that has spent no more than this part of its allowed age is always worth a try."""
+
+
+_CREDIT = 12
+"""Services that a present camera may be behind by and still catch up on: half a second of a 24 FPS camera."""
+
+
+_PATIENCE = 2
+"""Services that a camera whose frames came at the wrong moments is behind by before room is kept for it."""
 
 
 class BatchTimes:
@@ -87,6 +95,7 @@ class _Lane:
     weight: float
     virtual_time: float = 0.0
     seen_ns: int | None = None
+    denied: bool = False
 
 
 class Scheduler:
@@ -126,15 +135,17 @@ class Scheduler:
         useful_ns = max(self._max_age_ns - self._expect_ns(1), self._max_age_ns // _FRESH_SHARE)
         worthless_ns = now_ns - useful_ns
         stale = tuple(w.camera for w in waiting if w.live and w.captured_ns < worthless_ns)
+        for w in waiting:
+            self._see(w.camera, now_ns)
         if stale:
+            for camera in stale:
+                self._lanes[camera].denied = True
             return Plan(stale=stale)
         if not waiting:
             self._waiting_since_ns = None
             return Plan()
-        for w in waiting:
-            self._lanes[w.camera].seen_ns = now_ns
         chosen = self._choose(waiting)
-        close_at_ns = self._close_at_ns(now_ns, chosen, waiting)
+        close_at_ns = max(self._close_at_ns(now_ns, chosen, waiting), self._held_until_ns(now_ns, chosen[0]))
         if now_ns < close_at_ns:
             return Plan(wake_at_ns=close_at_ns)
         for camera in chosen:
@@ -172,18 +183,37 @@ class Scheduler:
         deadline_ns = oldest_ns + self._max_age_ns - self._expect_ns(len(chosen) + 1)
         return max(now_ns, min(deadline_ns, self._waiting_since_ns + self._interval_ns))
 
+    def _held_until_ns(self, now_ns: int, best: str) -> int:
+        """Until when room is kept for a camera that is behind ``best`` because its frames were stale at the wrong
+        moments: its next frame is due a frame's time after its last. ``now_ns`` when there is none."""
+        limit = self._start(self._lanes[best])
+        due_ns = [
+            lane.seen_ns + self._interval_ns
+            for lane in self._lanes.values()
+            if lane.denied and lane.seen_ns is not None and self._start(lane) + _PATIENCE / lane.weight <= limit
+        ]
+        return max(now_ns, *due_ns) if due_ns else now_ns
+
     def _present(self, lane: _Lane, now_ns: int) -> bool:
         return lane.seen_ns is not None and now_ns - lane.seen_ns < self._ABSENT_AFTER_INTERVALS * self._interval_ns
 
+    def _see(self, camera: str, now_ns: int) -> None:
+        """Note that a camera has a frame; one that was absent begins anew, hardly behind the others."""
+        lane = self._lanes[camera]
+        if not self._present(lane, now_ns):
+            lane.virtual_time = max(lane.virtual_time, self._virtual_now - 1 / lane.weight)
+        lane.seen_ns = now_ns
+
     def _start(self, lane: _Lane) -> float:
-        """The lane's virtual time; of the time it was away, at most one service's worth is kept: a camera between two
-        frames must not lose its share to one whose frame came a moment earlier."""
-        return max(lane.virtual_time, self._virtual_now - 1 / lane.weight)
+        """The lane's virtual time. It may stay behind to a limit: a camera between two frames, or whose frames were
+        stale whenever there was room, gets its share later."""
+        return max(lane.virtual_time, self._virtual_now - _CREDIT / lane.weight)
 
     def _serve(self, lane: _Lane) -> None:
         start = self._start(lane)
         self._virtual_now = max(self._virtual_now, start)
         lane.virtual_time = start + 1 / lane.weight
+        lane.denied = False
 
 
 class Batcher:
