@@ -15,10 +15,8 @@ import pytest
 from tests.brokers import mosquitto
 from tests.e2e.harness import Subscriber, assert_sums_close, started, streamproc, write_config
 
-MAX_AGE_MS = 100.0
 
-
-def overloaded(folder: Path, shared_data: Path, port: int, priorities: dict[str, float]) -> Path:
+def overloaded(folder: Path, shared_data: Path, port: int, max_age_ms: float, priorities: dict[str, float]) -> Path:
     """Four 1080p cameras of 25 FPS and a detector that cannot keep up with them on two cores."""
     video = shared_data / "videos" / "pedestrians_street_1080p.mp4"
     return write_config(
@@ -26,17 +24,19 @@ def overloaded(folder: Path, shared_data: Path, port: int, priorities: dict[str,
         site="load",
         engine={"precision": "fp32"},
         model={"path": shared_data / "models" / "yolov8n.onnx", "labels": "coco"},
-        budget={"max_frame_age_ms": MAX_AGE_MS},
+        budget={"max_frame_age_ms": max_age_ms},
         mqtt={"url": f"mqtt://127.0.0.1:{port}"},
         cameras={name: {"url": video, "loop": True, "priority": weight} for name, weight in priorities.items()},
     )
 
 
-def run_overloaded(folder: Path, shared_data: Path, seconds: int, priorities: dict[str, float]) -> dict[str, Any]:
+def run_overloaded(
+    folder: Path, shared_data: Path, seconds: int, max_age_ms: float, priorities: dict[str, float]
+) -> dict[str, Any]:
     with mosquitto(folder) as broker, Subscriber(broker.port) as heard:
         heard.wait_subscribed()
         report = folder / "report.json"
-        config = overloaded(folder, shared_data, broker.port, priorities)
+        config = overloaded(folder, shared_data, broker.port, max_age_ms, priorities)
         done = streamproc("run", config, "--duration", str(seconds), "--report", report)
         assert done.code == 0, done.err
         heard.wait_for(
@@ -47,25 +47,26 @@ def run_overloaded(folder: Path, shared_data: Path, seconds: int, priorities: di
     assert_sums_close(books)
     rates = {name: row["published"] for name, row in books["cameras"].items()}
     print(f"published {rates}, age {books['totals']['age_ms']}, dropped {books['totals']['dropped']}")
-    assert max(ages) <= MAX_AGE_MS, "what is published is fresh, without exception"
-    assert books["totals"]["age_ms"]["p99"] <= MAX_AGE_MS
+    assert max(ages) <= max_age_ms, "what is published is fresh, without exception"
+    assert books["totals"]["age_ms"]["p99"] <= max_age_ms
     return rates
 
 
-SECONDS = [pytest.param(15), pytest.param(120, marks=pytest.mark.drill)]
+# The short form leaves room for a noisy machine; the drill has the default budget.
+FORMS = [pytest.param(15, 200.0), pytest.param(120, 100.0, marks=pytest.mark.drill)]
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("seconds", SECONDS)
-def test_overload_is_shared_equally(tmp_path: Path, shared_data: Path, seconds: int) -> None:
-    rates = run_overloaded(tmp_path, shared_data, seconds, {"a": 1, "b": 1, "c": 1, "d": 1})
+@pytest.mark.parametrize(("seconds", "max_age_ms"), FORMS)
+def test_overload_is_shared_equally(tmp_path: Path, shared_data: Path, seconds: int, max_age_ms: float) -> None:
+    rates = run_overloaded(tmp_path, shared_data, seconds, max_age_ms, {"a": 1, "b": 1, "c": 1, "d": 1})
     assert max(rates.values()) <= 1.1 * min(rates.values())
 
 
 @pytest.mark.shared_data
-@pytest.mark.parametrize("seconds", SECONDS)
-def test_overload_is_shared_by_priority(tmp_path: Path, shared_data: Path, seconds: int) -> None:
-    rates = run_overloaded(tmp_path, shared_data, seconds, {"a": 2, "b": 1, "c": 1, "d": 1})
+@pytest.mark.parametrize(("seconds", "max_age_ms"), FORMS)
+def test_overload_is_shared_by_priority(tmp_path: Path, shared_data: Path, seconds: int, max_age_ms: float) -> None:
+    rates = run_overloaded(tmp_path, shared_data, seconds, max_age_ms, {"a": 2, "b": 1, "c": 1, "d": 1})
     others = [rates[c] for c in "bcd"]
     assert max(others) <= 1.1 * min(others)
     assert 1.6 <= rates["a"] / (sum(others) / 3) <= 2.2
