@@ -46,6 +46,8 @@ _STAGGER_FRAMES = 0.618
 golden section spread the moments at which frames come evenly, however many cameras there are."""
 _PIPELINE_DEADLINE_S = 1.5
 _SINKS_DEADLINE_S = 2.5
+_LAST_WORDS_DEADLINE_S = 60.0
+"""For the sinks of a run that came to its own end: nobody waits at the keyboard, and nothing should be lost."""
 _LIVE_MAILBOX = 2
 
 
@@ -210,6 +212,7 @@ class _Run:
             pipeline = tasks.create_task(self._infer(), name="pipeline")
             stopping = tasks.create_task(stop.wait(), name="stop")
             await asyncio.wait({pipeline, stopping}, timeout=duration_s, return_when=asyncio.FIRST_COMPLETED)
+            sinks_deadline_s = _LAST_WORDS_DEADLINE_S if pipeline.done() else _SINKS_DEADLINE_S
             stopping.cancel()
             for name, source in self._sources.items():
                 source.request_stop()
@@ -217,7 +220,7 @@ class _Run:
                     self._mailboxes[name].close()
                     self._mailboxes[name].drain()
             await _finish([pipeline, *sources], _PIPELINE_DEADLINE_S)
-            await _finish(sinks, _SINKS_DEADLINE_S)
+            await _finish(sinks, sinks_deadline_s)
             monitor.cancel()
         for ledger in self._ledgers.values():
             ledger.close()

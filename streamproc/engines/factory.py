@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from streamproc.config import EngineConfig, ModelConfig
 from streamproc.engines.base import Engine
 from streamproc.errors import DependencyError
+
+if TYPE_CHECKING:
+    from streamproc.engines.onnxruntime import OnnxRuntimeEngine
+    from streamproc.engines.openvino import OpenVinoEngine
 
 __all__ = ["open_engine"]
 
@@ -17,40 +23,32 @@ async def open_engine(engine: EngineConfig, model: ModelConfig) -> Engine:
         EngineError: its device or precision is not to be had here.
         ModelError: the model file cannot be read, or its tensors do not suit.
     """
-    kind = _openvino if engine.kind == "openvino" else _onnxruntime
-    return await kind(engine, model)
+    kind = _openvino() if engine.kind == "openvino" else _onnxruntime()
+    return await kind.open(
+        model.path,
+        name=model.name,
+        device=engine.device,
+        precision=engine.precision,
+        max_batch=engine.max_batch,
+        threads=engine.threads,
+        size=model.size,
+    )
 
 
-async def _openvino(engine: EngineConfig, model: ModelConfig) -> Engine:
+def _openvino() -> type[OpenVinoEngine]:
     try:
         from streamproc.engines.openvino import OpenVinoEngine
     except ModuleNotFoundError as exc:
         raise _missing(exc, "openvino") from exc
-    return await OpenVinoEngine.open(
-        model.path,
-        name=model.name,
-        device=engine.device,
-        precision=engine.precision,
-        max_batch=engine.max_batch,
-        threads=engine.threads,
-        size=model.size,
-    )
+    return OpenVinoEngine
 
 
-async def _onnxruntime(engine: EngineConfig, model: ModelConfig) -> Engine:
+def _onnxruntime() -> type[OnnxRuntimeEngine]:
     try:
         from streamproc.engines.onnxruntime import OnnxRuntimeEngine
     except ModuleNotFoundError as exc:
         raise _missing(exc, "onnxruntime") from exc
-    return await OnnxRuntimeEngine.open(
-        model.path,
-        name=model.name,
-        device=engine.device,
-        precision=engine.precision,
-        max_batch=engine.max_batch,
-        threads=engine.threads,
-        size=model.size,
-    )
+    return OnnxRuntimeEngine
 
 
 def _missing(exc: ModuleNotFoundError, extra: str) -> Exception:

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from streamproc.backoff import Backoff
 from streamproc.errors import DependencyError, FatalError
-from streamproc.sinks.endpoint import Backoff
 from streamproc.telemetry import RateLimitedLog
 
 __all__ = ["EmbeddedBroker"]

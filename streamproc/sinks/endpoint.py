@@ -10,13 +10,12 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamproc.errors import FatalError
 
-__all__ = ["Backoff", "Endpoint", "dial", "remedy", "tls_context"]
+__all__ = ["Endpoint", "dial", "remedy", "tls_context"]
 
 DIAL_TIMEOUT_S = 5.0
 """TCP and TLS together: two lost SYN packets (retransmitted after 1 s and 3 s) still get through."""
@@ -48,31 +47,6 @@ class Endpoint:
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtt' if self.tls is None else 'mqtts'}://{host}:{self.port}"
-
-
-class Backoff:
-    """Waiting times between attempts: full jitter below a limit that doubles from ``first_s`` to ``cap_s``.
-
-    Source: M. Brooker, "Exponential Backoff And Jitter", 2015. ``random`` gives numbers in 0..1.
-    """
-
-    _LEAST_S = 0.05  # jitter may give 0, and a loop that never waits is no back-off
-
-    def __init__(self, first_s: float, cap_s: float, random: Callable[[], float]) -> None:
-        self._first_s = first_s
-        self._cap_s = cap_s
-        self._random = random
-        self._limit_s = first_s
-
-    def next_s(self) -> float:
-        """Seconds to wait before the next attempt."""
-        delay_s = max(self._LEAST_S, self._random() * self._limit_s)
-        self._limit_s = min(self._cap_s, self._limit_s * 2)
-        return delay_s
-
-    def reset(self) -> None:
-        """Begin again: the last attempt succeeded."""
-        self._limit_s = self._first_s
 
 
 def tls_context(

@@ -16,8 +16,9 @@ from contextlib import asynccontextmanager, suppress
 
 import aiomqtt
 
+from streamproc.backoff import Backoff
 from streamproc.errors import SinkError
-from streamproc.sinks.endpoint import Backoff, Endpoint, dial, remedy
+from streamproc.sinks.endpoint import Endpoint, dial, remedy
 from streamproc.telemetry import RateLimitedLog
 
 __all__ = ["Connection", "LoginError", "connect", "probe_broker", "watch"]

@@ -15,11 +15,12 @@ from dataclasses import replace
 from typing import Literal
 
 from streamproc import __version__
+from streamproc.backoff import Backoff
 from streamproc.channel import Channel, Closed, LoopSignal
 from streamproc.errors import SinkError
 from streamproc.messages import encode_camera_status, encode_detections, encode_site_status
 from streamproc.sinks.base import Delivery, SinkCounts
-from streamproc.sinks.endpoint import Backoff, Endpoint
+from streamproc.sinks.endpoint import Endpoint
 from streamproc.sinks.mqtt import Connection, LoginError, connect
 from streamproc.telemetry import DropReason, RateLimitedLog, StatusBoard
 from streamproc.types import CameraState, CameraStatus

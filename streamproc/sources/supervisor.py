@@ -14,7 +14,7 @@ from typing import Any
 
 from streamproc.errors import SourceError
 from streamproc.sources.av_reader import AvReader, Transport
-from streamproc.sources.backoff import Backoff
+from streamproc.sources.retry import RetryDelays
 from streamproc.telemetry import CameraLedger, RateLimitedLog, StatusBoard
 from streamproc.types import CameraState, Frame
 
@@ -49,7 +49,7 @@ class CameraSource:
             closed for the source to stop in time.
         realtime, loop, transport: as in the configuration.
         ledger, status: the camera's books and the board of all cameras.
-        backoff: how long to wait before a stream is tried again.
+        retry: how long to wait before a stream is tried again.
         read_timeout_s: see :class:`AvReader`; also the limit for opening.
     """
 
@@ -68,7 +68,7 @@ class CameraSource:
         transport: Transport = "auto",
         ledger: CameraLedger,
         status: StatusBoard,
-        backoff: Backoff | None = None,
+        retry: RetryDelays | None = None,
         read_timeout_s: float = 10.0,
     ) -> None:
         self.camera = camera
@@ -78,7 +78,7 @@ class CameraSource:
         self._transport: Transport = transport
         self._ledger = ledger
         self._status = status
-        self._backoff = backoff or Backoff()
+        self._retry = retry or RetryDelays()
         self._log = RateLimitedLog(logger)
         self._stop = threading.Event()
         self._stopping: asyncio.Future[None] | None = None
@@ -141,7 +141,7 @@ class CameraSource:
             if failure is None:
                 break
             online_s = 0.0 if self._online_since_s is None else time.monotonic() - self._online_since_s
-            delay_s = self._backoff.delay_s(failure.reason, online_s)
+            delay_s = self._retry.delay_s(failure.reason, online_s)
             self._ledger.reconnects[failure.reason] += 1
             self._status.set(self.camera, CameraState.OFFLINE, failure.reason)
             self._log.warning(failure.reason, "%s Next attempt in %.1f s.", failure, delay_s)

@@ -20,6 +20,7 @@ LAYERS = {
     "errors": 0,
     "types": 0,
     "labels": 0,
+    "backoff": 1,
     "channel": 1,
     "telemetry": 2,
     "messages": 2,

@@ -17,7 +17,7 @@ import pytest
 
 from streamproc.errors import SourceError
 from streamproc.sources.av_reader import AvReader, Transport
-from streamproc.sources.backoff import Backoff
+from streamproc.sources.retry import RetryDelays
 from streamproc.sources.supervisor import CameraSource
 from streamproc.telemetry import CameraLedger, StatusBoard
 from streamproc.types import CameraState, Frame
@@ -161,9 +161,9 @@ async def test_a_camera_that_stops_sending_has_stalled_and_stopping_does_not_wai
                 server.send_signal(signal.SIGSTOP)
                 frozen.set()
 
-        def give_up(low: float, high: float) -> float:
+        def give_up() -> float:
             stalled.set()
-            return low
+            return 0.0
 
         source = CameraSource(
             "cam",
@@ -172,7 +172,7 @@ async def test_a_camera_that_stops_sending_has_stalled_and_stopping_does_not_wai
             emit=emit,
             ledger=ledger,
             status=board,
-            backoff=Backoff(uniform=give_up),
+            retry=RetryDelays(random=give_up),
             read_timeout_s=1.0,
         )
         async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
@@ -201,7 +201,7 @@ async def test_a_lost_camera_is_reconnected_and_its_time_goes_on(clip: Path) -> 
             emit=emit,
             ledger=ledger,
             status=board,
-            backoff=Backoff(uniform=lambda low, high: low),
+            retry=RetryDelays(random=lambda: 0.0),
         )
         async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
             run = tasks.create_task(source.run())
@@ -219,7 +219,7 @@ async def test_an_absent_camera_is_tried_again_until_the_run_stops(caplog: pytes
     attempts = 0
     source: CameraSource
 
-    def uniform(low: float, high: float) -> float:
+    def at_once() -> float:
         nonlocal attempts
         attempts += 1
         if attempts == 4:
@@ -231,7 +231,7 @@ async def test_an_absent_camera_is_tried_again_until_the_run_stops(caplog: pytes
         closed.bind(("127.0.0.1", 0))
         url = f"rtsp://admin:s3cret@127.0.0.1:{closed.getsockname()[1]}/cam"
         source = CameraSource(
-            "cam", url=url, emit=lambda frame: None, ledger=ledger, status=board, backoff=Backoff(uniform=uniform)
+            "cam", url=url, emit=lambda frame: None, ledger=ledger, status=board, retry=RetryDelays(random=at_once)
         )
         with caplog.at_level(logging.WARNING):
             async with asyncio.timeout(30):

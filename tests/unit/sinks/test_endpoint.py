@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import random
 import socket
 import ssl
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from streamproc.errors import FatalError
-from streamproc.sinks.endpoint import Backoff, Endpoint, remedy, tls_context
+from streamproc.sinks.endpoint import Endpoint, remedy, tls_context
 from tests.brokers import Certificates, make_certificates
 
 
@@ -24,15 +21,6 @@ def test_an_endpoint_reads_as_its_url_and_keeps_its_password() -> None:
     assert str(endpoint) == "mqtt://[::1]:1883"
     assert "horse" not in repr(endpoint)
     assert str(Endpoint(host="broker", port=8883, tls=tls_context())) == "mqtts://broker:8883"
-
-
-@given(seed=st.integers(), attempts=st.integers(1, 30))
-def test_backoff_stays_below_its_doubling_limit(seed: int, attempts: int) -> None:
-    backoff = Backoff(0.5, 10.0, random.Random(seed).random)
-    for attempt in range(attempts):
-        assert 0.05 <= backoff.next_s() <= min(10.0, 0.5 * 2**attempt)
-    backoff.reset()
-    assert backoff.next_s() <= 0.5
 
 
 def test_a_context_checks_certificate_and_host_unless_told_not_to(certificates: Certificates) -> None:
