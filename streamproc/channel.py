@@ -114,6 +114,7 @@ class Channel(Generic[T]):
         self._items: deque[T] = deque()
         self._changed = threading.Condition()
         self._waiters: list[LoopSignal] = []
+        self._close_waiters: list[LoopSignal] = []
         self._closed = False
         self._accepted = 0
         self._dropped = 0
@@ -189,18 +190,32 @@ class Channel(Generic[T]):
 
     async def send(self, item: T) -> None:
         """Add an item from a task, waiting for room where the channel blocks. Raises :class:`Closed`."""
-        with self._watch() as changed:
+        with self._watch(self._waiters) as changed:
             while not self.offer(item):
                 await changed.wait()
 
     async def receive(self) -> T:
         """Take the oldest item from a task, waiting for one. Raises :class:`Closed`."""
-        with self._watch() as changed:
+        with self._watch(self._waiters) as changed:
             while (item := self.poll()) is None:
                 if self._closed:
                     raise Closed
                 await changed.wait()
             return item
+
+    async def bursts(self, most: int) -> AsyncIterator[list[T]]:
+        """What is inside, up to ``most`` items at a time, oldest first, until the channel is closed and empty."""
+        async for item in self:
+            burst = [item]
+            while len(burst) < most and (another := self.poll()) is not None:
+                burst.append(another)
+            yield burst
+
+    async def wait_closed(self) -> None:
+        """Wait until :meth:`close` is called, whatever is still inside."""
+        with self._watch(self._close_waiters) as closing:
+            while not self._closed:
+                await closing.wait()
 
     async def __aiter__(self) -> AsyncIterator[T]:
         while True:
@@ -214,6 +229,8 @@ class Channel(Generic[T]):
         with self._changed:
             self._closed = True
             self._notify()
+            for signal in self._close_waiters:
+                signal.ring()
         if self._on_put is not None:
             self._on_put()
 
@@ -231,13 +248,13 @@ class Channel(Generic[T]):
             signal.ring()
 
     @contextmanager
-    def _watch(self) -> Iterator[LoopSignal]:
-        """A signal that rings after every change of the channel while the context is open."""
+    def _watch(self, waiters: list[LoopSignal]) -> Iterator[LoopSignal]:
+        """A signal that is among ``waiters`` while the context is open."""
         signal = LoopSignal()
         with self._changed:
-            self._waiters.append(signal)
+            waiters.append(signal)
         try:
             yield signal
         finally:
             with self._changed:
-                self._waiters.remove(signal)
+                waiters.remove(signal)

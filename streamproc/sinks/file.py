@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from stat import S_ISREG
 
-from streamproc.channel import Channel, Closed
+from streamproc.channel import Channel
 from streamproc.errors import FatalError
 from streamproc.messages import encode_detections
 from streamproc.sinks.base import Delivery, SinkCounts
@@ -79,14 +79,8 @@ class FileSink:
     async def run(self, inbox: Channel[Delivery]) -> None:
         """Write until the inbox is closed and empty, then close the files."""
         try:
-            while True:
-                try:
-                    burst = deque([await inbox.receive()])
-                except Closed:
-                    return
-                while len(burst) < _BURST and (delivery := inbox.poll()) is not None:
-                    burst.append(delivery)
-                await self._take(burst)
+            async for burst in inbox.bursts(_BURST):
+                await self._take(deque(burst))
         finally:
             self._lose(inbox.drain(), DropReason.UNPUBLISHED)
             self._close()

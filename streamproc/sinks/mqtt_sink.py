@@ -16,7 +16,7 @@ from typing import Literal
 
 from streamproc import __version__
 from streamproc.backoff import Backoff
-from streamproc.channel import Channel, Closed, LoopSignal
+from streamproc.channel import Channel, LoopSignal
 from streamproc.errors import SinkError
 from streamproc.messages import encode_camera_status, encode_detections, encode_site_status
 from streamproc.sinks.base import Delivery, SinkCounts
@@ -109,9 +109,8 @@ class MqttSink:
             async with asyncio.TaskGroup() as group:
                 connecting = group.create_task(self._keep_connected(changes), name="mqtt connection")
                 forwarding = group.create_task(self._forward(inbox), name="mqtt deliveries")
-                while not (inbox.closed or forwarding.done()):
-                    # A channel rings for whoever receives, and while the broker hangs nobody does.
-                    await asyncio.wait({forwarding}, timeout=0.1)
+                # Not the forwarding's end: it waits for a broker that hangs.
+                await inbox.wait_closed()
                 closed_s = self._clock()
                 await asyncio.wait({forwarding}, timeout=_DRAIN_S)
                 forwarding.cancel()
@@ -192,13 +191,8 @@ class MqttSink:
         )
 
     async def _forward(self, inbox: Channel[Delivery]) -> None:
-        while True:
-            try:
-                burst = deque([await inbox.receive()])
-            except Closed:
-                return
-            while len(burst) < _BURST and (delivery := inbox.poll()) is not None:
-                burst.append(delivery)
+        async for deliveries in inbox.bursts(_BURST):
+            burst = deque(deliveries)
             try:
                 while burst:
                     await self._deliver(burst)

@@ -108,6 +108,26 @@ async def test_everything_gets_through_from_a_task_to_a_thread() -> None:
     assert got == list(range(300))
 
 
+async def test_bursts_take_what_is_there_and_no_more_than_asked() -> None:
+    channel = Channel[int](10, Overflow.BLOCK)
+    for i in range(7):
+        channel.put(i)
+    channel.close()
+    assert [burst async for burst in channel.bursts(3)] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+async def test_closing_is_heard_while_nobody_receives() -> None:
+    channel = Channel[int](2, Overflow.BLOCK)
+    waiting = asyncio.create_task(channel.wait_closed())
+    channel.put(1)
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    await asyncio.to_thread(channel.close)
+    await waiting
+    await channel.wait_closed()
+    assert channel.poll() == 1
+
+
 async def test_a_cancelled_receiver_takes_nothing() -> None:
     channel = Channel[int](2, Overflow.BLOCK)
     waiting = asyncio.create_task(channel.receive())
