@@ -201,7 +201,8 @@ def _why(error: BaseException) -> str:
     if isinstance(cause, OSError):
         if cause.errno == errno.EADDRINUSE:
             return "the address is in use. Stop what listens there, or choose another port in mqtt.url"
-        if cause.errno == errno.EADDRNOTAVAIL:
+        # Since Python 3.13 asyncio tries the other addresses of the name first, and then raises without a number.
+        if cause.errno in (errno.EADDRNOTAVAIL, None):
             return "it is no address of this machine. Use 127.0.0.1 in mqtt.url"
         if cause.errno == errno.EACCES:
             return "permission denied. Choose a port of 1024 or more in mqtt.url"
