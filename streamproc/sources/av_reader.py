@@ -140,7 +140,7 @@ class AvReader:
             limit_s = self._read_timeout_s if opened else self._open_timeout_s
             raise stream_error(self.camera, url, exc, opened=opened, timed_out=waited_s > 0.9 * limit_s) from exc
         if not self._stop.is_set():
-            raise SourceError(f"camera {self.camera}: the camera ended the stream", reason="eof")
+            raise SourceError(f"camera {self.camera}: the camera ended the stream.", reason="eof")
 
     @contextmanager
     def _opened(self, url: str, options: dict[str, str]) -> Iterator[tuple[InputContainer, VideoStream]]:
@@ -168,7 +168,7 @@ class AvReader:
                 ticks = picker.pick(frame.pts, frame.dts)
                 seconds = None if ticks is None or frame.time_base is None else ticks * float(frame.time_base)
                 pts_s = self._media.advance(seconds)
-                captured_ns = self._captured_ns(frame, pts_s, from_camera=from_camera)
+                captured_ns = self._captured_ns(pts_s, from_camera=from_camera)
                 if captured_ns is None:
                     return
                 picture = self._maker.make(frame)
@@ -208,7 +208,7 @@ class AvReader:
                     return
                 if not packet.size:  # libav's end mark, and the empty chunks by which AVI repeats a picture
                     continue
-                packet.opaque = self._packet_ns = self._clock_ns()
+                self._packet_ns = self._clock_ns()
                 for frame in decoder.feed(packet):
                     some = True
                     yield frame
@@ -229,12 +229,16 @@ class AvReader:
         if waited_s > self.PATIENCE_S or decoder.failed_keyframes >= self.HOPELESS_KEYFRAMES:
             raise no_keyframe_error(self.camera, waited_s)
 
-    def _captured_ns(self, frame: VideoFrame, pts_s: float, *, from_camera: bool) -> int | None:
-        """When the picture was taken, as far as can be told; None when stopped while waiting for that moment."""
-        if self._realtime and not from_camera:
-            return self._pacer.hold(pts_s)
-        arrived_ns = frame.opaque if from_camera else None
-        return arrived_ns if isinstance(arrived_ns, int) else self._clock_ns()
+    def _captured_ns(self, pts_s: float, *, from_camera: bool) -> int | None:
+        """When the picture was taken, as far as can be told; None when stopped while waiting for that moment.
+
+        Of a camera it is the arrival of the packet that let the picture out. The picture's own packet may have come
+        frames earlier, where a camera sends B-pictures: no part of the delay that can be helped here, and its times
+        would go back and forth.
+        """
+        if from_camera:
+            return self._packet_ns
+        return self._pacer.hold(pts_s) if self._realtime else self._clock_ns()
 
     def _be_lenient(self) -> None:
         self._strict = False

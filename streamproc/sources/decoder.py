@@ -34,7 +34,6 @@ class Decoder:
         context = stream.codec_context
         # One thread: as many cameras as there are already fill the cores, and frame threading delays every picture.
         context.thread_count = 1
-        context.copy_opaque = True
         if strict:
             context.options = {"err_detect": "explode"}
         self._context = context

@@ -240,3 +240,25 @@ async def test_an_absent_camera_is_tried_again_until_the_run_stops(caplog: pytes
     assert ledger.reconnects == {"refused": 4}
     assert "Next attempt" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+async def test_capture_times_never_go_back_with_b_pictures(tmp_path: Path) -> None:
+    """Their packets come in decoding order; an age that jumps by frames would cost every third picture."""
+    path = write_video(tmp_path / "b.mp4", frames=60, options={"bf": "2"})
+    frames: list[Frame] = []
+    enough = threading.Event()
+
+    def emit(frame: Frame) -> None:
+        frames.append(frame)
+        if frame.seq == 40:
+            enough.set()
+
+    ledger, board = CameraLedger("cam"), StatusBoard(["cam"])
+    with serve(path) as port:
+        source = CameraSource("cam", url=f"rtsp://127.0.0.1:{port}/cam", emit=emit, ledger=ledger, status=board)
+        async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
+            tasks.create_task(source.run())
+            await asyncio.to_thread(enough.wait)
+            source.request_stop()
+    captured = [frame.captured_ns for frame in frames]
+    assert captured == sorted(captured)
