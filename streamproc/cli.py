@@ -84,10 +84,9 @@ def run(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a JSON report here at the end.", show_default=False)
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
 ) -> None:
     """Run until SIGINT or SIGTERM, or until every file has been played."""
-    _set_up_logging(verbose)
+    _set_up_logging()
     if report is not None and not report.absolute().parent.is_dir():
         _fail(f"--report: the folder of {report} does not exist; make it first", EXIT_BAD_CONFIG)
     with _errors():
@@ -154,7 +153,7 @@ def check_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
     """Validate a configuration, then probe its cameras, model, broker and outputs."""
-    _set_up_logging(verbose=False, level=logging.ERROR)
+    _set_up_logging(logging.ERROR)
     try:
         loaded = load_config(config)
         from streamproc import check
@@ -188,7 +187,7 @@ def watch(
     camera: Annotated[str, typer.Option(help="Only this camera; + for every camera.")] = "+",
 ) -> None:
     """Show detections and camera states as they arrive."""
-    _set_up_logging(verbose=False)
+    _set_up_logging()
     with _errors(), contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         asyncio.run(_watch(url, prefix, site, camera))
 
@@ -211,7 +210,7 @@ def schema(
     print(json.dumps(config_schema() if which == "config" else messages.schema_for(which), indent=2))
 
 
-def _set_up_logging(verbose: bool, level: int = logging.INFO) -> None:
+def _set_up_logging(level: int = logging.INFO) -> None:
     handler: logging.Handler
     if _err.is_terminal:
         handler = RichHandler(console=_err, show_path=False, markup=False, highlighter=None)
@@ -221,7 +220,7 @@ def _set_up_logging(verbose: bool, level: int = logging.INFO) -> None:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(RedactingFilter())
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    _log.setLevel(logging.DEBUG if verbose else level)
+    _log.setLevel(level)
 
 
 @contextlib.contextmanager
