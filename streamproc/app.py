@@ -1,7 +1,7 @@
 """The composition root: builds the stages from a configuration, runs them, and ends them in order.
 
-What ends a run: every source has ended, the duration is over, somebody asked it to stop, or the engine broke. Then, in
-this order and each within a deadline: the sources stop, what is being inferred is finished, the sinks flush. Whatever
+What ends a run: every source has ended, the duration is over, somebody asked it to stop, or the engine broke. Then the
+sources are told to stop, what is being inferred is finished, and the sinks flush, each within a deadline. Whatever
 is still under way after that is cut off and booked, so that the sums of the report close in every case.
 """
 
@@ -219,8 +219,8 @@ class _Run:
                 if not pipeline.done():
                     self._mailboxes[name].close()
                     self._mailboxes[name].drain()
-            await _finish([pipeline, *sources], _PIPELINE_DEADLINE_S)
-            await _finish(sinks, sinks_deadline_s)
+            await _finish([pipeline], _PIPELINE_DEADLINE_S)
+            await _finish([*sources, *sinks], sinks_deadline_s)
             monitor.cancel()
         for ledger in self._ledgers.values():
             ledger.close()

@@ -12,6 +12,7 @@ import pytest
 
 from streamproc.messages import decode_detections, decode_status
 from tests.brokers import free_port, mosquitto
+from tests.cameras import start_server
 from tests.e2e.harness import Subscriber, assert_sums_close, started, streamproc, write_config
 
 SIGINT_LIMIT_S = 10.0
@@ -103,6 +104,30 @@ def test_the_pipeline_keeps_running_while_the_broker_is_away(tmp_path: Path, sam
     assert_sums_close(books)
     assert books["totals"]["dropped"]["sink"] > 0, "what was lost meanwhile is counted"
     assert books["totals"]["published"] > 0
+
+
+def test_neither_a_hung_camera_nor_a_hung_broker_keeps_a_run_alive(tmp_path: Path, samples: Path) -> None:
+    report, log = tmp_path / "report.json", tmp_path / "log"
+    with start_server(samples / "gate.mp4") as (camera, port), mosquitto(tmp_path) as broker:
+        config = write_config(
+            tmp_path,
+            site="test",
+            model={"path": samples / "streetnet.onnx"},
+            mqtt={"url": f"mqtt://127.0.0.1:{broker.port}"},
+            cameras={
+                "gate": {"url": f"rtsp://127.0.0.1:{port}/cam"},
+                "yard": {"url": samples / "yard.mp4", "loop": True},
+            },
+        )
+        with started("run", config, "--report", report, log=log) as process:
+            with Subscriber(broker.port) as heard:
+                heard.wait_for(lambda topics: len(topics.get("streamproc/test/gate/detections", ())) >= 5)
+            camera.send_signal(signal.SIGSTOP)
+            broker.pause()
+            process.send_signal(signal.SIGINT)
+            assert process.wait(SIGINT_LIMIT_S) == 0, log.read_text()
+    assert_sums_close(json.loads(report.read_text()))
+    assert "does not answer" in log.read_text()
 
 
 def test_outputs_to_file_and_video_agree_with_the_report(tmp_path: Path, samples: Path) -> None:
