@@ -33,15 +33,13 @@ def command(*args: str | Path) -> list[str]:
     return [sys.executable, "-m", "streamproc.cli", *map(str, args)]
 
 
-def environment(**extra: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200", **extra}
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONUNBUFFERED": "1", "NO_COLOR": "1", "COLUMNS": "200"}
 
 
-def streamproc(*args: str | Path, cwd: Path | None = None, **extra: str) -> Finished:
+def streamproc(*args: str | Path, cwd: Path | None = None, timeout_s: float = TIMEOUT_S) -> Finished:
     """Run a streamproc command to its end."""
-    done = subprocess.run(
-        command(*args), cwd=cwd, env=environment(**extra), capture_output=True, text=True, timeout=TIMEOUT_S
-    )
+    done = subprocess.run(command(*args), cwd=cwd, env=environment(), capture_output=True, text=True, timeout=timeout_s)
     return Finished(done.returncode, done.stdout, done.stderr)
 
 

@@ -37,7 +37,7 @@ def run_overloaded(
         heard.wait_subscribed()
         report = folder / "report.json"
         config = overloaded(folder, shared_data, broker.port, max_age_ms, priorities)
-        done = streamproc("run", config, "--duration", str(seconds), "--report", report)
+        done = streamproc("run", config, "--duration", str(seconds), "--report", report, timeout_s=seconds + 60)
         assert done.code == 0, done.err
         heard.wait_for(
             lambda topics: [m["state"] for m in topics.get("streamproc/load/status", ())][-1:] == ["offline"]

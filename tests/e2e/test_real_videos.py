@@ -32,7 +32,7 @@ def test_every_frame_of_real_videos_is_inferred(tmp_path: Path, shared_data: Pat
         },
     )
     report = tmp_path / "report.json"
-    done = streamproc("run", config, "--report", report)
+    done = streamproc("run", config, "--report", report, timeout_s=600)
     assert done.code == 0, done.err
     books = json.loads(report.read_text())
     assert_sums_close(books)
