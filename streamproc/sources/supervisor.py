@@ -115,7 +115,7 @@ class CameraSource:
             outcome = await self._run_files()
         else:
             outcome = await self._run_stream()
-        reason = outcome.error.reason if outcome.error else "eof" if outcome.ended else "stopped"
+        reason = outcome.error.reason if outcome.error else "eof" if outcome.ended else "shutdown"
         self._status.set(self.camera, CameraState.OFFLINE, reason)
         return outcome
 

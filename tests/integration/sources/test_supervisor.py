@@ -103,7 +103,7 @@ async def test_a_looping_camera_goes_on_until_it_is_stopped(tmp_path: Path) -> N
         camera.source.request_stop()
     assert (run.result().ended, run.result().error) == (False, None)
     assert numbers[:96] == [n % 10 for n in range(96)]
-    assert camera.status() == ("offline", "stopped")
+    assert camera.status() == ("offline", "shutdown")
     camera.ledger.close()
     assert_closed(camera.ledger.tally())
 
