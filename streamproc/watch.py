@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from streamproc.errors import FatalError
 from streamproc.messages import CameraStatusMessage, DetectionsMessage, decode_detections, decode_status
 from streamproc.sinks import mqtt
 from streamproc.sinks.endpoint import Endpoint, tls_context
+from streamproc.telemetry import redact
 
 __all__ = ["follow"]
 
@@ -32,10 +33,13 @@ async def follow(url: str, *, prefix: str, site: str, camera: str) -> AsyncItera
 
 
 def _endpoint(url: str) -> Endpoint:
-    parts = urlsplit(url)
-    port = _port(parts)
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme)
+    except ValueError as error:
+        raise _unusable(url) from error
     if parts.scheme not in _PORTS or not parts.hostname or port is None:
-        raise FatalError(f"{url}: expected an address such as mqtt://127.0.0.1:1883 or mqtts://HOST:8883")
+        raise _unusable(url)
     return Endpoint(
         host=parts.hostname,
         port=port,
@@ -45,11 +49,8 @@ def _endpoint(url: str) -> Endpoint:
     )
 
 
-def _port(parts: SplitResult) -> int | None:
-    try:
-        return parts.port or _PORTS.get(parts.scheme)
-    except ValueError:
-        return None
+def _unusable(url: str) -> FatalError:
+    return FatalError(f"{redact(url)}: expected an address such as mqtt://127.0.0.1:1883 or mqtts://HOST:8883")
 
 
 def _line(topic: str, payload: bytes) -> str:
@@ -66,11 +67,6 @@ def _line(topic: str, payload: bytes) -> str:
 
 
 def _detections(message: DetectionsMessage) -> str:
-    """
-    >>> _detections(DetectionsMessage(site="s", camera="gate", seq=7, pts_s=1.0, captured_at="2026-11-20T15:04:05.123Z",
-    ...     age_ms=38.2, width=2, height=2, model="m", detections=()))
-    's/gate #7 15:04:05.123 38 ms: nothing'
-    """
     counts = Counter(found.label for found in message.detections)
     tracks = sorted({found.track_id for found in message.detections if found.track_id is not None})
     seen = ", ".join(f"{count} {label}" for label, count in counts.most_common()) or "nothing"

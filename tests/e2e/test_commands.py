@@ -176,4 +176,11 @@ def test_watch_says_when_there_is_no_broker() -> None:
     assert done.code == 1
     assert "127.0.0.1" in done.err
     assert "Traceback" not in done.err
-    assert streamproc("watch", "http://x").code == 1
+
+
+@pytest.mark.parametrize("url", ["http://me:hunter2@x", "mqtt://me:hunter2@[::1", "mqtt://me:hunter2@x:99999"])
+def test_watch_refuses_an_unusable_address_without_showing_its_password(url: str) -> None:
+    done = streamproc("watch", url)
+    assert done.code == 1
+    assert "expected an address" in done.err
+    assert "hunter2" not in done.err
