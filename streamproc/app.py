@@ -21,12 +21,10 @@ import cv2
 
 from streamproc.batching import Batcher, BatchTimes, Scheduler
 from streamproc.channel import Channel, LoopSignal, Overflow
-from streamproc.config import CameraConfig, Config, check_classes
-from streamproc.engines.base import Engine
-from streamproc.engines.factory import open_engine
+from streamproc.config import CameraConfig, Config
+from streamproc.detector import Detector, open_detector
 from streamproc.errors import FatalError
-from streamproc.labels import resolve_labels
-from streamproc.models.spec import Head, recognise
+from streamproc.models.spec import Head
 from streamproc.outputs import embedded_broker, open_sinks
 from streamproc.pipeline import Lane, Outlet, Pipeline
 from streamproc.preprocess import letterbox_into
@@ -93,35 +91,26 @@ async def run(
     """
     cv2.setNumThreads(1)  # the cameras' threads are the parallelism; OpenCV's own would fight them for the cores
     async with AsyncExitStack() as opened:
-        engine = await open_engine(config.engine, config.model)
-        opened.push_async_callback(engine.close)
-        head = recognise(engine.info, resolve_labels(config.model.labels))
-        check_classes(config, head.labels)
+        detector = await opened.enter_async_context(open_detector(config))
         broker = embedded_broker(config.mqtt) if config.mqtt is not None else None
         if broker is not None:
             await opened.enter_async_context(broker)
-        running = _Run(config, engine, head)
+        running = _Run(config, detector)
         for outlet in running.outlets:
             await outlet.sink.start()
-        on_ready(_describe(engine, head))
+        on_ready(f"model {detector}")
         # What is loaded by now stays: a full collection would stop every thread for 40 ms to find that out again.
         gc.collect()
         gc.freeze()
         return await running.to_the_end(stop, duration_s, on_view)
 
 
-def _describe(engine: Engine, head: Head) -> str:
-    width, height = engine.info.size
-    details = ", ".join(f"{key} {value}" for key, value in engine.description.items())
-    return f"model {engine.info.name}: {head.name}, {len(head.labels)} classes, {width}x{height}; {details}"
-
-
 class _Run:
     """The stages of one run, wired."""
 
-    def __init__(self, config: Config, engine: Engine, head: Head) -> None:
+    def __init__(self, config: Config, detector: Detector) -> None:
         self._config = config
-        self._engine = engine
+        self._engine = detector.engine
         self._started_ns = time.monotonic_ns()
         self._cpu_started_s = cpu_seconds()
         self._failures: list[str] = []
@@ -151,7 +140,7 @@ class _Run:
             )
             for name, camera in config.cameras.items()
         }
-        self._pipeline = self._build_pipeline(head, frames_changed)
+        self._pipeline = self._build_pipeline(detector.head, frames_changed)
 
     def _mailbox(self, camera: CameraConfig, ledger: CameraLedger, signal: LoopSignal) -> Channel[Frame]:
         if camera.realtime:
@@ -262,7 +251,7 @@ class _Run:
                 self._fps[name] = (round(decoded, 1), round(published, 1))
             self._complain_of_slowness(before, tallies)
             before, before_s = tallies, now_s
-            on_view([self._view(name, tallies[name]) for name in tallies])
+            on_view([self._view(status, tallies[name]) for name, status in self._board.statuses().items()])
 
     def _complain_of_slowness(self, before: dict[str, CameraTally], now: dict[str, CameraTally]) -> None:
         """Say why nothing is published, where the machine cannot keep the budget at all."""
@@ -281,11 +270,11 @@ class _Run:
                 self._times.expect_ns(1) / 1e6,
             )
 
-    def _view(self, name: str, tally: CameraTally) -> CameraView:
-        decoded_fps, published_fps = self._fps[name]
-        ages = self._ledgers[name].ages
+    def _view(self, status: CameraStatus, tally: CameraTally) -> CameraView:
+        decoded_fps, published_fps = self._fps[status.camera]
+        ages = self._ledgers[status.camera].ages
         return CameraView(
-            status=self._board.statuses()[name],
+            status=status,
             tally=tally,
             decoded_fps=decoded_fps,
             published_fps=published_fps,

@@ -23,14 +23,11 @@ from streamproc.types import Frame
 
 __all__ = ["BatchTimes", "Batcher", "Plan", "Scheduler", "Waiting"]
 
-
 _FRESH_SHARE = 8
 """A frame that has spent no more than this part of its allowed age is always worth a try."""
 
-
 _CREDIT = 12
 """Services that a present camera may be behind by and still catch up on: half a second of a 24 FPS camera."""
-
 
 _PATIENCE = 2
 """Services that a camera whose frames came at the wrong moments is behind by before room is kept for it."""

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import tempfile
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from streamproc.config import CameraConfig, Config, MqttConfig, check_classes
-from streamproc.engines.factory import open_engine
+from streamproc.config import CameraConfig, Config, MqttConfig
+from streamproc.detector import open_detector
 from streamproc.errors import ConfigError, FatalError, StreamprocError
-from streamproc.labels import resolve_labels
-from streamproc.models.spec import recognise
 from streamproc.outputs import embedded_broker, endpoint_of
 from streamproc.sinks.mqtt import probe_broker
 from streamproc.sources.probe import probe
@@ -57,32 +53,26 @@ async def _camera(name: str, camera: CameraConfig) -> str:
 
 
 async def _model(config: Config) -> str:
-    engine = await open_engine(config.engine, config.model)
-    async with contextlib.AsyncExitStack() as opened:
-        opened.push_async_callback(engine.close)
-        head = recognise(engine.info, resolve_labels(config.model.labels))
-        try:
-            check_classes(config, head.labels)
-        except ConfigError as error:
-            raise FatalError("; ".join(map(str, error.problems))) from error
-        width, height = engine.info.size
-        details = ", ".join(f"{key} {value}" for key, value in engine.description.items())
-        return f"{engine.info.name} is {head.name} with {len(head.labels)} classes at {width}x{height}; {details}"
+    try:
+        async with open_detector(config) as detector:
+            return str(detector)
+    except ConfigError as error:
+        raise FatalError("; ".join(map(str, error.problems))) from error
 
 
 async def _broker(mqtt: MqttConfig) -> str:
-    if embedded_broker(mqtt) is None:
+    broker = embedded_broker(mqtt)
+    if broker is None:
         await probe_broker(endpoint_of(mqtt))
         return f"{mqtt.url} takes us"
-    url = urlsplit(mqtt.url)
     try:
-        socket.create_server((url.hostname or "", url.port or 0), backlog=1).close()
+        socket.create_server((broker.host, broker.port), backlog=1).close()
     except OSError as error:
         raise FatalError(
-            f"the embedded broker cannot listen on {url.hostname}:{url.port}: {error.strerror}. "
+            f"the embedded broker cannot listen on {broker.host}:{broker.port}: {error.strerror}. "
             "Stop what listens there, or choose another port in mqtt.url"
         ) from error
-    return f"{url.hostname}:{url.port} is free for the embedded broker"
+    return f"{broker.host}:{broker.port} is free for the embedded broker"
 
 
 async def _output(path: str) -> str:

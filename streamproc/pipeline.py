@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from streamproc.batching import Batcher, BatchTimes
 from streamproc.channel import Channel, Overflow
@@ -25,6 +26,9 @@ from streamproc.telemetry import CameraLedger, DropReason
 from streamproc.types import Detections, Frame, FrameResult, Letterbox, Picture, UInt8Array
 
 __all__ = ["Lane", "Outlet", "Pipeline"]
+
+_Found: TypeAlias = tuple[Frame, Detections]
+"""What the model saw in a frame; not yet tracked, since that has to happen in order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +113,7 @@ class Pipeline:
         Raises:
             EngineError: the engine broke.
         """
-        in_flight: Channel[asyncio.Task[list[FrameResult]]] = Channel(self._engine.slots, Overflow.BLOCK)
+        in_flight: Channel[asyncio.Task[list[_Found]]] = Channel(self._engine.slots, Overflow.BLOCK)
         try:
             with ThreadPoolExecutor(self._engine.slots, thread_name_prefix="pixels") as pixels:
                 async with asyncio.TaskGroup() as tasks:
@@ -128,7 +132,7 @@ class Pipeline:
     async def _feed(
         self,
         tasks: asyncio.TaskGroup,
-        in_flight: Channel[asyncio.Task[list[FrameResult]]],
+        in_flight: Channel[asyncio.Task[list[_Found]]],
         pixels: ThreadPoolExecutor,
     ) -> None:
         while True:
@@ -145,7 +149,7 @@ class Pipeline:
 
     async def _infer(
         self, frames: list[Frame], slot: Slot, lease: AsyncExitStack, pixels: ThreadPoolExecutor
-    ) -> list[FrameResult]:
+    ) -> list[_Found]:
         loop = asyncio.get_running_loop()
         started_ns = time.monotonic_ns()
         async with lease:
@@ -158,36 +162,30 @@ class Pipeline:
     def _fill(self, frames: list[Frame], slot: Slot) -> list[Letterbox]:
         return [self._letterbox(frame.picture, row) for frame, row in zip(frames, slot.images, strict=False)]
 
-    def _decode(self, frames: list[Frame], outputs: Outputs, boxes: list[Letterbox]) -> list[FrameResult]:
+    def _decode(self, frames: list[Frame], outputs: Outputs, boxes: list[Letterbox]) -> list[_Found]:
         return [
-            FrameResult(
-                frame=frame,
-                detections=self._lanes[frame.camera].decode(outputs, row, letterbox),
-                labels=self._labels,
-                model=self._engine.info.name,
-            )
+            (frame, self._lanes[frame.camera].decode(outputs, row, letterbox))
             for row, (frame, letterbox) in enumerate(zip(frames, boxes, strict=True))
         ]
 
-    async def _collect(self, in_flight: Channel[asyncio.Task[list[FrameResult]]]) -> None:
+    async def _collect(self, in_flight: Channel[asyncio.Task[list[_Found]]]) -> None:
         async for batch in in_flight:
             results = await batch
             self.batches.add(len(results))
-            for result in results:
-                await self._fan_out(result)
+            for frame, detections in results:
+                await self._fan_out(frame, detections)
 
-    async def _fan_out(self, result: FrameResult) -> None:
-        frame = result.frame
+    async def _fan_out(self, frame: Frame, detections: Detections) -> None:
         lane = self._lanes[frame.camera]
         lane.ledger.inferred()
-        tracked = FrameResult(
+        result = FrameResult(
             frame=frame,
-            detections=lane.track(result.detections, frame.pts_s),
-            labels=result.labels,
-            model=result.model,
+            detections=lane.track(detections, frame.pts_s),
+            labels=self._labels,
+            model=self._engine.info.name,
         )
         delivery = Delivery(
-            tracked,
+            result,
             lane.ledger,
             receivers=self._receivers,
             max_age_ms=self._max_age_ms if frame.live else None,

@@ -47,8 +47,8 @@ class EmbeddedBroker:
     """
 
     def __init__(self, host: str, port: int, *, random: Callable[[], float] = _random.random) -> None:
-        self._host = host
-        self._port = port
+        self.host = host
+        self.port = port
         self._random = random
         self._group = asyncio.TaskGroup()
         self._process: Process | None = None
@@ -67,8 +67,8 @@ class EmbeddedBroker:
                 "mqtt.url: embedded:// needs the package amqtt, which is not installed. "
                 "Install it with: pip install 'streamproc[broker]'"
             )
-        if not _is_local(self._host):
-            _log.warning("the embedded broker asks for no password, and %s is open to the network", self._host)
+        if not _is_local(self.host):
+            _log.warning("the embedded broker asks for no password, and %s is open to the network", self.host)
         self._process = await self._start()
         await self._group.__aenter__()
         self._keeping = self._group.create_task(self._keep_running(self._process), name="embedded broker")
@@ -110,7 +110,7 @@ class EmbeddedBroker:
                 self._warnings.warning("restart", "%s", exc)
 
     async def _start(self) -> Process:
-        address = f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+        address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
         command = (sys.executable, "-m", "streamproc.sinks.broker", "--bind", address)
         process = await asyncio.create_subprocess_exec(
             *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, start_new_session=True

@@ -25,6 +25,7 @@ LAYERS = {
     "telemetry": 2,
     "messages": 2,
     "config": 3,
+    "detector": 5,
     "pipeline": 5,
     "report": 5,
     "check": 6,
