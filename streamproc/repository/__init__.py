@@ -1,0 +1,1 @@
+"""Model repositories for NVIDIA Triton: built from model files, listed, inspected, rolled back."""

@@ -1,0 +1,186 @@
+"""What a served model is to be like; checked as a whole before anything is read or written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from streamproc.errors import ConfigError, Problem
+from streamproc.repository.policy import VersionPolicy
+
+__all__ = ["Backend", "BuildOptions", "InstanceKind", "Precision", "Runtime", "check_options"]
+
+Backend: TypeAlias = Literal["onnxruntime", "tensorrt", "openvino", "python"]
+Runtime: TypeAlias = Literal["openvino", "onnxruntime"]
+Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+InstanceKind: TypeAlias = Literal["auto", "cpu", "gpu"]
+
+# The name is a folder, a key in requests and part of addresses.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MOST_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """How a model is served. What is None is chosen for the model and the backend.
+
+    ``repository`` is the folder that the server reads. ``name``: the file's, without its suffix. ``version``: one more
+    than the newest; an existing one is overwritten only with ``replace``.
+
+    ``max_batch``: pictures in one batch, 8 for a model with an open batch; 0 leaves batching off, and the shapes then
+    begin with the batch. ``size`` (width, height) decides for models that leave it open. ``fuse_intake``: the model
+    takes uint8 (height, width, 3) RGB and scales it itself. ``fuse_suppression``: it suppresses overlapping boxes
+    itself, from ``confidence`` (0.25) on, by ``iou`` (0.45), and gives ``max_detections`` (300) rows; None does so for
+    TensorRT, where it replaces a copy of the raw output from the GPU (2.8 MB a picture of 640 x 640), and leaves it to
+    the client elsewhere. ``calibration``: a folder of pictures like the cameras', for int8.
+
+    ``runtime`` runs the model in the python backend, OpenVINO if it is None. ``instances`` run side by side, of
+    ``threads`` threads each. ``queue_delay_us``: how long a batch waits for company. ``queue_timeout_ms``: a request
+    that has waited this long in the server is rejected, and requests may ask for less, never for more; ``queue_size``
+    requests wait at most. ``priority_levels``: 0 for none, else requests name 1 (first) to this, ``default_priority``
+    (the last) where they name none. ``version_policy``: which versions are served; None keeps what the model has, the
+    newest at first.
+
+    ``labels``: ``coco``, a file, or the names; None takes the model's own. ``verify``: picture files, or folders of
+    them, on which the result is held against the source; a drawn picture without any.
+
+    For an existing plan: ``onnx``, the file it was built from, which tells its tensors; ``tensorrt_version`` of the
+    server ("10.3" or in full), ``compute_capability`` of its GPU ("8.6"; asked of nvidia-smi where that is), and
+    ``plan_compute_capability`` that the plan was built on, which plans do not tell.
+    """
+
+    repository: Path
+    backend: Backend = "onnxruntime"
+    runtime: Runtime | None = None
+    name: str | None = None
+    version: int | None = None
+    replace: bool = False
+    max_batch: int | None = None
+    size: tuple[int, int] | None = None
+    fuse_intake: bool = True
+    fuse_suppression: bool | None = None
+    confidence: float | None = None
+    iou: float | None = None
+    max_detections: int | None = None
+    precision: Precision = "auto"
+    calibration: Path | None = None
+    labels: Literal["coco"] | Path | tuple[str, ...] | None = None
+    instances: int | None = None
+    instance_kind: InstanceKind = "auto"
+    threads: int | None = None
+    queue_delay_us: int = 0
+    queue_timeout_ms: int = 1000
+    queue_size: int = 128
+    priority_levels: int = 0
+    default_priority: int | None = None
+    version_policy: VersionPolicy | None = None
+    verify: tuple[Path, ...] = ()
+    onnx: Path | None = None
+    tensorrt_version: str | None = None
+    compute_capability: str | None = None
+    plan_compute_capability: str | None = None
+
+    @property
+    def suppresses(self) -> bool:
+        """Whether suppression is to be fused, for a model that does not suppress boxes itself."""
+        return self.backend == "tensorrt" if self.fuse_suppression is None else self.fuse_suppression
+
+    @property
+    def runs_openvino(self) -> bool:
+        """Whether OpenVINO runs the model."""
+        return self.backend == "openvino" or (self.backend == "python" and self.runtime != "onnxruntime")
+
+
+def check_options(options: BuildOptions, *, of_plan: bool = False) -> None:
+    """Every rule that needs no model; ``of_plan``: it is built around an existing plan.
+
+    Raises:
+        ConfigError: all that is wrong, each with its remedy.
+    """
+    problems = [*_bad_numbers(options), *_bad_pairs(options), *_out_of_place(options, of_plan)]
+    if options.name is not None and not _NAME.fullmatch(options.name):
+        expected = "letters, digits, '.', '_' and '-', the first a letter or digit"
+        problems.append(_problem("name", options.name, expected, "Choose another name."))
+    if problems:
+        raise ConfigError("models build", problems)
+
+
+def _bad_numbers(options: BuildOptions) -> Iterator[Problem]:
+    ranges: tuple[tuple[str, float | None, float, float], ...] = (
+        ("version", options.version, 1, 2**31 - 1),
+        ("max_batch", options.max_batch, 0, _MOST_BATCH),
+        ("confidence", options.confidence, 0.001, 1),
+        ("iou", options.iou, 0, 1),
+        ("max_detections", options.max_detections, 1, 1000),
+        ("instances", options.instances, 1, 1024),
+        ("threads", options.threads, 1, 1024),
+        ("queue_delay_us", options.queue_delay_us, 0, 10_000_000),
+        ("queue_timeout_ms", options.queue_timeout_ms, 1, 3_600_000),
+        ("queue_size", options.queue_size, 1, 1_000_000),
+        ("priority_levels", options.priority_levels, 0, 1000),
+        ("default_priority", options.default_priority, 1, options.priority_levels or 1000),
+    )
+    for key, value, least, most in ranges:
+        if value is not None and not least <= value <= most:
+            yield _problem(key, str(value), f"{least} to {most}", "Correct it.")
+
+
+def _bad_pairs(options: BuildOptions) -> Iterator[Problem]:
+    precision, backend = options.precision, options.backend
+    if precision == "bf16" and not options.runs_openvino:
+        yield _problem(
+            "precision", "bf16", "a backend that runs OpenVINO", "Choose fp16, or backend python or openvino."
+        )
+    if (precision == "int8") != (options.calibration is not None):
+        remedy = (
+            "Name a folder of pictures like those of the cameras." if precision == "int8" else "Add precision int8."
+        )
+        yield _problem("calibration", str(options.calibration), "pictures with precision int8, and only then", remedy)
+    if precision == "int8" and not options.fuse_intake:
+        yield _problem("fuse_intake", "False", "True with precision int8", "Leave it out, or choose another precision.")
+    if options.runtime is not None and backend != "python":
+        yield _problem("runtime", options.runtime, "a runtime with backend python only", "Leave it out.")
+    limits = {"confidence": options.confidence, "iou": options.iou, "max_detections": options.max_detections}
+    for key, value in limits.items():
+        if value is not None and not options.suppresses:
+            yield _problem(key, str(value), "it with fused suppression only", "Fuse suppression, or leave it out.")
+    if backend == "tensorrt" and options.instance_kind == "cpu":
+        yield _problem("instance_kind", "cpu", "gpu for TensorRT", "Choose gpu, or another backend.")
+    if options.runs_openvino and options.instance_kind == "gpu":
+        yield _problem("instance_kind", "gpu", "cpu for OpenVINO", "Choose cpu, or another backend.")
+    if backend == "tensorrt" and options.threads is not None:
+        yield _problem("threads", str(options.threads), "no threads for TensorRT", "Leave it out: the GPU schedules.")
+    if options.default_priority is not None and not options.priority_levels:
+        yield _problem(
+            "default_priority", str(options.default_priority), "priority_levels as well", "Set both, or none."
+        )
+    if options.max_batch == 0 and (options.priority_levels or options.queue_delay_us):
+        remedy = "Set max_batch to 1 or more, or leave priorities and queue delay out."
+        yield _problem("max_batch", "0", "batching, for priorities or a queue delay", remedy)
+
+
+# What changes a graph, and what tells of a plan; each is without effect on the other.
+_OF_GRAPHS = ("fuse_suppression", "confidence", "iou", "max_detections", "precision", "calibration", "verify")
+_OF_PLANS = ("onnx", "tensorrt_version", "compute_capability", "plan_compute_capability")
+
+
+def _out_of_place(options: BuildOptions, of_plan: bool) -> Iterator[Problem]:
+    if of_plan and options.backend != "tensorrt":
+        yield _problem("backend", options.backend, "tensorrt, which alone runs plans", "Choose it, or an ONNX file.")
+    if of_plan and options.onnx is None:
+        for key in ("size", "max_batch"):
+            if getattr(options, key) is not None:
+                remedy = "Leave it out: the plan has it. Or name the ONNX file that it was built from."
+                yield _problem(key, str(getattr(options, key)), "it for a plan with onnx only", remedy)
+    for key in _OF_GRAPHS if of_plan else _OF_PLANS:
+        value = getattr(options, key)
+        if value not in (None, "auto", ()):
+            expected = "it for an ONNX file only" if of_plan else "it for an existing plan only"
+            yield _problem(key, str(value), expected, "Leave it out.")
+
+
+def _problem(key: str, found: str, expected: str, remedy: str) -> Problem:
+    return Problem(key=key, found=found, expected=expected, remedy=remedy)

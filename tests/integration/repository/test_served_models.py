@@ -1,0 +1,121 @@
+"""Built models in the real server: it takes their configurations, and they answer what their source answers."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tritonclient.grpc as triton  # type: ignore[import-untyped, unused-ignore]
+from numpy.typing import NDArray
+
+from streamproc.repository.build import build
+from streamproc.repository.options import BuildOptions
+from streamproc.repository.policy import VersionPolicy
+from streamproc.repository.session import Session
+from streamproc.repository.versions import serve_versions
+from tests.triton import RunningServer, running_server
+from tests.unit.repository.detectors import save_detector
+
+_MODELS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "suppressed": {"fuse_suppression": True, "max_detections": 20, "runtime": "onnxruntime"},
+    "suppressed-openvino": {"fuse_suppression": True, "max_detections": 20},
+    "floats": {"fuse_intake": False},
+    "alone": {"max_batch": 0, "runtime": "onnxruntime"},
+    "queued": {"priority_levels": 3, "queue_delay_us": 200, "queue_timeout_ms": 5000, "queue_size": 4, "max_batch": 2},
+    "several": {"version_policy": VersionPolicy(latest=None)},
+}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("served")
+    source = save_detector(folder / "tiny.onnx")
+    brighter = save_detector(folder / "brighter.onnx", brighter=0.5)
+    for name, options in _MODELS.items():
+        shared: dict[str, Any] = {"repository": folder / "models", "name": name, "backend": "python", "instances": 1}
+        build(source, BuildOptions(**shared, precision="auto" if "runtime" in options else "fp32", **options))
+    for _ in range(2):
+        build(brighter, BuildOptions(**shared, precision="fp32"))
+    return folder / "models"
+
+
+@pytest.fixture(scope="module")
+def server(repository: Path) -> Iterator[RunningServer]:
+    with running_server(repository) as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[triton.InferenceServerClient]:
+    with triton.InferenceServerClient(f"127.0.0.1:{server.grpc_port}") as opened:
+        yield opened
+
+
+def ask(client: triton.InferenceServerClient, name: str, values: NDArray[Any], *, version: str = "") -> NDArray[Any]:
+    config = client.get_model_config(name, version).config
+    dtype = {"TYPE_UINT8": "UINT8", "TYPE_FP32": "FP32"}[
+        type(config).DESCRIPTOR.file.enum_types_by_name["DataType"].values_by_number[config.input[0].data_type].name
+    ]
+    tensor = triton.InferInput(config.input[0].name, values.shape, dtype)
+    tensor.set_data_from_numpy(values)
+    answer = client.infer(name, [tensor], model_version=version, client_timeout=30)
+    result: NDArray[Any] = answer.as_numpy(config.output[0].name)
+    return result
+
+
+def pictures(count: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(3).integers(0, 256, (count, 64, 64, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("plain", 1),
+        ("plain", 8),
+        ("suppressed", 5),
+        ("suppressed-openvino", 5),
+        ("alone", 1),
+        ("queued", 2),
+        ("floats", 3),
+    ],
+)
+def test_answers_equal_those_of_the_graph(
+    repository: Path, client: triton.InferenceServerClient, name: str, count: int
+) -> None:
+    values: NDArray[Any] = pictures(count)
+    if name == "floats":
+        values = np.ascontiguousarray(values.transpose(0, 3, 1, 2).astype(np.float32) / 255)
+    graph = Session((repository / name / "1" / "model.onnx").read_bytes(), name)
+    (expected,) = graph.run(values).values()
+    assert np.allclose(ask(client, name, values), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_every_version_of_a_policy_is_served(repository: Path, client: triton.InferenceServerClient) -> None:
+    images = pictures(1)
+    first, second = (ask(client, "several", images, version=version)[:, 4:].sum() for version in "12")
+    assert second == pytest.approx(first / 2, rel=1e-3)
+
+
+def test_rolling_back(repository: Path, client: triton.InferenceServerClient) -> None:
+    for policy, versions in (("1", {"1"}), ("latest:2", {"2", "3"}), ("all", {"1", "2", "3"})):
+        serve_versions(repository, "several", VersionPolicy.parse(policy))
+        client.load_model("several")
+        ready = {
+            model.version for model in client.get_model_repository_index().models
+            if model.name == "several" and model.state == "READY"
+        }  # fmt: skip
+        assert ready == versions
+
+
+def test_a_new_version_is_loaded_beside_others(repository: Path, client: triton.InferenceServerClient) -> None:
+    source = repository.parent / "tiny.onnx"
+    shared: dict[str, Any] = {"repository": repository, "backend": "python", "instances": 1, "precision": "fp32"}
+    built = build(source, BuildOptions(**shared, name="plain"))
+    client.load_model("plain")
+    assert client.is_model_ready("plain", str(built.version))
+    shutil.rmtree(built.folder)

@@ -1,0 +1,79 @@
+"""Options that contradict each other are refused together, before anything is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streamproc.errors import ConfigError
+from streamproc.repository.options import BuildOptions, check_options
+
+REPOSITORY = Path("models")
+
+
+def refused(*, of_plan: bool = False, **options: Any) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        check_options(BuildOptions(repository=REPOSITORY, **options), of_plan=of_plan)
+    return {problem.key: problem.expected for problem in caught.value.problems}
+
+
+def test_defaults_are_fine() -> None:
+    check_options(BuildOptions(repository=REPOSITORY))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"backend": "python", "precision": "bf16"},
+        {"backend": "openvino", "precision": "bf16", "threads": 4},
+        {"backend": "tensorrt", "precision": "int8", "calibration": Path("pictures"), "confidence": 0.1},
+        {"priority_levels": 3, "default_priority": 2, "queue_delay_us": 500},
+        {"backend": "python", "runtime": "onnxruntime", "instance_kind": "gpu"},
+        {"fuse_suppression": True, "max_detections": 100},
+    ],
+)
+def test_options_that_agree(options: dict[str, Any]) -> None:
+    check_options(BuildOptions(repository=REPOSITORY, **options))
+
+
+@pytest.mark.parametrize(
+    ("options", "keys"),
+    [
+        ({"name": "a/b"}, {"name"}),
+        ({"name": ".hidden"}, {"name"}),
+        ({"version": 0}, {"version"}),
+        ({"max_batch": -1}, {"max_batch"}),
+        ({"max_batch": 257}, {"max_batch"}),
+        ({"instances": 0, "threads": 0}, {"instances", "threads"}),
+        ({"queue_timeout_ms": 0, "queue_size": 0}, {"queue_timeout_ms", "queue_size"}),
+        ({"queue_delay_us": -1}, {"queue_delay_us"}),
+        ({"priority_levels": 2, "default_priority": 3}, {"default_priority"}),
+        ({"default_priority": 1}, {"default_priority"}),
+        ({"max_batch": 0, "priority_levels": 2}, {"max_batch"}),
+        ({"max_batch": 0, "queue_delay_us": 100}, {"max_batch"}),
+        ({"precision": "bf16"}, {"precision"}),
+        ({"precision": "bf16", "backend": "python", "runtime": "onnxruntime"}, {"precision"}),
+        ({"precision": "int8"}, {"calibration"}),
+        ({"calibration": Path("pictures")}, {"calibration"}),
+        ({"precision": "int8", "calibration": Path("pictures"), "fuse_intake": False}, {"fuse_intake"}),
+        ({"backend": "tensorrt", "instance_kind": "cpu", "threads": 2}, {"instance_kind", "threads"}),
+        ({"backend": "openvino", "instance_kind": "gpu"}, {"instance_kind"}),
+        ({"backend": "python", "instance_kind": "gpu"}, {"instance_kind"}),
+        ({"runtime": "openvino"}, {"runtime"}),
+        ({"confidence": 0.3, "iou": 0.5, "max_detections": 10}, {"confidence", "iou", "max_detections"}),
+        ({"fuse_suppression": True, "confidence": 0.0, "iou": 1.1}, {"confidence", "iou"}),
+        ({"onnx": Path("a.onnx"), "tensorrt_version": "10"}, {"onnx", "tensorrt_version"}),
+    ],
+)  # fmt: skip
+def test_options_that_contradict(options: dict[str, Any], keys: set[str]) -> None:
+    assert set(refused(**options)) == keys
+
+
+def test_a_plan_is_as_it_is() -> None:
+    found = refused(
+        of_plan=True, precision="fp16", fuse_suppression=True, verify=(Path("a.jpg"),), size=(64, 64), max_batch=4
+    )
+    assert set(found) == {"backend", "precision", "fuse_suppression", "verify", "size", "max_batch"}
+    check_options(BuildOptions(repository=REPOSITORY, backend="tensorrt", tensorrt_version="10.3"), of_plan=True)
