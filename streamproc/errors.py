@@ -6,9 +6,11 @@
     ├── ConfigError            the configuration cannot be used: every problem at once (exit code 2)
     ├── FatalError             going on is pointless; the run ends with exit code 1
     │   ├── ModelError         a model file that cannot be read, or that is none of the supported kinds
-    │   ├── EngineError        an inference engine that cannot be started, or that broke while running
+    │   ├── EngineError        an inference engine that cannot be started, or an inference that failed
+    │   │   └── RegionError    (engines.shared_memory) a kind of shared memory that cannot be had here
     │   └── DependencyError    an optional package or system library that this configuration needs is missing
     └── RetryableError         the other side may come back: a supervisor waits and tries again
+        ├── EngineAwayError    an inference server that cannot be reached, is not ready, or did not answer in time
         ├── SourceError        a camera or file; carries the ``reason`` that the camera's status shows
         └── SinkError          a broker or another receiver
 
@@ -23,6 +25,7 @@ from dataclasses import dataclass
 __all__ = [
     "ConfigError",
     "DependencyError",
+    "EngineAwayError",
     "EngineError",
     "FatalError",
     "ModelError",
@@ -76,7 +79,7 @@ class ModelError(FatalError):
 
 
 class EngineError(FatalError):
-    """An inference engine that cannot be started, or that failed beyond recovery."""
+    """An inference engine that cannot be started, or an inference that failed."""
 
 
 class DependencyError(FatalError):
@@ -85,6 +88,10 @@ class DependencyError(FatalError):
 
 class RetryableError(StreamprocError):
     """The other side failed and may come back."""
+
+
+class EngineAwayError(RetryableError):
+    """A batch that an inference server did not answer; the server may come back."""
 
 
 class SourceError(RetryableError):

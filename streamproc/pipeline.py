@@ -9,6 +9,7 @@ falls behind, the feeder stops, and the batcher's rules decide which frames give
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,13 +20,18 @@ from typing import TypeAlias
 from streamproc.batching import Batcher, BatchTimes
 from streamproc.channel import Channel, Overflow
 from streamproc.engines.base import Engine, Outputs, Slot
-from streamproc.errors import FatalError
+from streamproc.errors import EngineAwayError, EngineError, FatalError
 from streamproc.report import BatchCounts
 from streamproc.sinks.base import Delivery, Sink
-from streamproc.telemetry import CameraLedger, DropReason
+from streamproc.telemetry import CameraLedger, DropReason, RateLimitedLog
 from streamproc.types import Detections, Frame, FrameResult, Letterbox, Picture, UInt8Array
 
 __all__ = ["Lane", "Outlet", "Pipeline"]
+
+_log = logging.getLogger(__name__)
+
+_MOST_FAILURES = 10
+"""Inferences that may fail one after the other: a picture that crashes the model ends no run, a broken engine does."""
 
 _Found: TypeAlias = tuple[Frame, Detections]
 """What the model saw in a frame; not yet tracked, since that has to happen in order."""
@@ -106,12 +112,14 @@ class Pipeline:
         self._labels = labels
         self._depth = asyncio.Semaphore(depth)
         self._max_age_ms = max_age_ms
+        self._failures = 0
+        self._warnings = RateLimitedLog(_log, interval_s=10.0)
 
     async def run(self) -> None:
         """Work until the batcher has no more frames, then close the sinks' inboxes.
 
         Raises:
-            EngineError: the engine broke.
+            EngineError: the engine is broken: inferences fail one after the other.
         """
         in_flight: Channel[asyncio.Task[list[_Found]]] = Channel(self._engine.slots, Overflow.BLOCK)
         try:
@@ -150,14 +158,33 @@ class Pipeline:
     async def _infer(
         self, frames: list[Frame], slot: Slot, lease: AsyncExitStack, pixels: ThreadPoolExecutor
     ) -> list[_Found]:
+        """What the model saw in each frame; nothing where the batch is lost, and booked as such."""
         loop = asyncio.get_running_loop()
         started_ns = time.monotonic_ns()
+        must_not_be_lost = not all(frame.live for frame in frames)
         async with lease:
-            boxes = await loop.run_in_executor(pixels, self._fill, frames, slot)
-            outputs = await self._engine.infer(slot, len(frames))
+            try:
+                if not (self._engine.available or must_not_be_lost):
+                    raise EngineAwayError("the engine is away")  # which spares the pixels' way into the slot
+                boxes = await loop.run_in_executor(pixels, self._fill, frames, slot)
+                outputs = await self._engine.infer(slot, len(frames), patient=must_not_be_lost)
+            except EngineAwayError:
+                return self._lost(frames)
+            except EngineError as error:
+                self._failures += 1
+                if self._failures >= _MOST_FAILURES:
+                    raise
+                self._warnings.warning("failed", "%s; its %d frame(s) are lost", error, len(frames))
+                return self._lost(frames)
             results = await loop.run_in_executor(pixels, self._decode, frames, outputs, boxes)
+        self._failures = 0
         self._times.add(len(frames), time.monotonic_ns() - started_ns)
         return results
+
+    def _lost(self, frames: list[Frame]) -> list[_Found]:
+        for frame in frames:
+            self._lanes[frame.camera].ledger.dropped(DropReason.ENGINE)
+        return []
 
     def _fill(self, frames: list[Frame], slot: Slot) -> list[Letterbox]:
         return [self._letterbox(frame.picture, row) for frame, row in zip(frames, slot.images, strict=False)]
@@ -171,7 +198,8 @@ class Pipeline:
     async def _collect(self, in_flight: Channel[asyncio.Task[list[_Found]]]) -> None:
         async for batch in in_flight:
             results = await batch
-            self.batches.add(len(results))
+            if results:
+                self.batches.add(len(results))
             for frame, detections in results:
                 await self._fan_out(frame, detections)
 

@@ -59,6 +59,8 @@ class DropReason(Enum):
     """A newer frame of the same camera took its place before there was room for it."""
     STALE = ("stale", Stage.INFER)
     """Would have been older than ``budget.max_frame_age_ms`` at the end of its inference."""
+    ENGINE = ("engine", Stage.INFER)
+    """The inference server was away, turned it away or did not answer in time; or its inference failed."""
     SHUTDOWN = ("shutdown", Stage.INFER)
     """Waiting or being inferred when the run ended."""
     LATE = ("late", Stage.PUBLISH)

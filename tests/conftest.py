@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import pytest
+
+from tests.triton import RunningServer, running_server, tiny_repository
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -23,6 +26,13 @@ def shared_data() -> Path:
 def samples() -> Path:
     """The self-made sample world."""
     return ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def tiny_triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """A real Triton server with the models of the engines' contract, for tests that leave it as it is."""
+    with running_server(tiny_repository(tmp_path_factory.mktemp("models"))) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True, scope="session")

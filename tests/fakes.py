@@ -61,11 +61,16 @@ class FakeEngine:
             metadata=metadata or {},
         )
 
+    @property
+    def available(self) -> bool:
+        """Always."""
+        return True
+
     def lease(self) -> AbstractAsyncContextManager[Slot]:
         """Wait for a free slot; leaving the context releases it."""
         return self._pool.lease()
 
-    async def infer(self, slot: Slot, count: int) -> Mapping[str, NDArray[Any]]:
+    async def infer(self, slot: Slot, count: int, *, patient: bool = False) -> Mapping[str, NDArray[Any]]:
         """Run the function on the first ``count`` pictures, once the gate is open."""
         own = self._pool.claim(slot, count)
         self.started += 1

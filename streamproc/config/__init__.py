@@ -12,20 +12,21 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from streamproc.config.engine import EngineConfig
 from streamproc.config.fields import NAME_PATTERN, unknown_class
 from streamproc.config.files import Surroundings, find_file
 from streamproc.config.models import (
     BudgetConfig,
     CameraConfig,
     Config,
-    EngineConfig,
     FileConfig,
     ModelConfig,
     TrackingConfig,
     VideoConfig,
 )
-from streamproc.config.mqtt import MqttConfig, TlsConfig
+from streamproc.config.mqtt import MqttConfig
 from streamproc.config.refusals import KeyPath, RefusedError, dotted, show
+from streamproc.config.tls import GrpcTlsConfig, TlsConfig
 from streamproc.config.translate import translate
 from streamproc.config.tree import ConfigTree, at, read_tree
 from streamproc.errors import ConfigError, ModelError, Problem
@@ -37,6 +38,7 @@ __all__ = [
     "Config",
     "EngineConfig",
     "FileConfig",
+    "GrpcTlsConfig",
     "ModelConfig",
     "MqttConfig",
     "TlsConfig",
@@ -68,10 +70,11 @@ def load_config(path: Path, *, environ: Mapping[str, str] = os.environ) -> Confi
 def _look_around(tree: ConfigTree, folder: Path) -> Surroundings:
     """What checks in one section need of another; tolerant, since nothing is validated yet."""
     cameras = at(tree.values, ("cameras",))
-    kind = at(tree.values, ("engine", "kind"))
+    kind, managed, repository = (at(tree.values, ("engine", key)) for key in ("kind", "managed", "repository"))
     return Surroundings(
         folder=folder.resolve(),
         engine_kind=kind if isinstance(kind, str) else "openvino",
+        has_own_models=kind == "triton" and (managed is not True or repository is not None),
         cameras=len(cameras) if isinstance(cameras, Mapping) else 0,
         labels=_written_labels(tree, folder),
     )

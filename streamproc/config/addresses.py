@@ -8,13 +8,25 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 
 from streamproc.config.refusals import RefusedError, did_you_mean
 
-__all__ = ["check_broker_url", "check_camera_url", "file_url_path", "is_rtsp", "quote_userinfo"]
+__all__ = [
+    "TRITON_DEFAULT_URL",
+    "check_broker_url",
+    "check_camera_url",
+    "check_triton_url",
+    "file_url_path",
+    "is_rtsp",
+    "quote_userinfo",
+]
+
+TRITON_DEFAULT_URL = "grpc://127.0.0.1:8001"
 
 _RTSP_SCHEMES = ("rtsp", "rtsps")
 _OTHER_STREAMS = ("http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
 _BROKER_PORTS = {"mqtt": 1883, "mqtts": 8883, "embedded": 1883}
 _CAMERA_EXPECTED = "rtsp://, rtsps://, a video file, or a glob of video files"
 _BROKER_EXPECTED = "mqtt://HOST:1883, mqtts://HOST:8883 or embedded://127.0.0.1:1883"
+_TRITON_PORT = 8001
+_TRITON_EXPECTED = "grpc://HOST:8001 or grpcs://HOST:8001"
 _OTHER_BROKER_NAMES = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts"}
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]")
@@ -122,6 +134,26 @@ def check_broker_url(url: str) -> str:
             remedy="The embedded broker serves this machine only; for others run a broker and name it with mqtt://.",
         )
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or _BROKER_PORTS[scheme]}"
+
+
+def check_triton_url(url: str) -> str:
+    """A Triton server's gRPC address, normalised to ``scheme://host:port``."""
+    match = _SCHEME.fullmatch(url)
+    if match is None:
+        raise RefusedError(expected=_TRITON_EXPECTED, remedy="Begin the address with grpc://, or grpcs:// for TLS.")
+    scheme = match[1].lower()
+    if scheme not in ("grpc", "grpcs"):
+        remedy = "Name the port of Triton's gRPC service, 8001 unless the server was told otherwise."
+        raise RefusedError(found=f"an address of the kind {scheme}://", expected=_TRITON_EXPECTED, remedy=remedy)
+    parts = _split(url, _TRITON_EXPECTED)
+    if "@" in match[2]:
+        remedy = "Triton knows no users: send a token with engine.headers."
+        raise RefusedError(found="a user name or password in the address", expected=_TRITON_EXPECTED, remedy=remedy)
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        remedy = "Remove what follows the port; the model is named by model.name."
+        raise RefusedError(found="a path behind the address", expected=_TRITON_EXPECTED, remedy=remedy)
+    host, port = _check_host(parts, _TRITON_EXPECTED, "the server")
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or _TRITON_PORT}"
 
 
 def _split(url: str, expected: str) -> SplitResult:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from streamproc.config.addresses import check_broker_url, check_camera_url
+from streamproc.config.addresses import check_broker_url, check_camera_url, check_triton_url
 from streamproc.config.files import Surroundings, find_file
 from streamproc.config.refusals import RefusedError, did_you_mean
 from streamproc.errors import ModelError
@@ -22,6 +22,8 @@ __all__ = [
     "CameraName",
     "CameraUrl",
     "ClassName",
+    "HeaderName",
+    "InFlight",
     "Labels",
     "LabelsValue",
     "Levels",
@@ -32,6 +34,7 @@ __all__ = [
     "Section",
     "Side",
     "Text",
+    "TritonUrl",
     "surroundings",
     "unknown_class",
 ]
@@ -40,6 +43,7 @@ NAME_PATTERN = "^[A-Za-z0-9_-]+$"
 _LEVELS_PATTERN = "^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$"
 _RESERVED_CAMERAS = ("status",)
 _MAX_BATCH = 256
+_MAX_IN_FLIGHT = 64
 
 LabelsValue: TypeAlias = Literal["coco"] | Path | tuple[str, ...] | None
 
@@ -88,15 +92,35 @@ def _check_levels(value: str) -> str:
     return value
 
 
-def _check_max_batch(value: object) -> int | Literal["auto"]:
+def _check_header_name(value: str) -> str:
+    """gRPC sends names in lower case; those beginning with grpc- are its own."""
+    name = value.lower()
+    if not re.fullmatch("[a-z0-9_.-]+", name) or name.startswith("grpc-"):
+        raise RefusedError(
+            expected="a header name of letters, digits, '_', '.' and '-' that does not begin with grpc-",
+            remedy="Write, for example, authorization.",
+        )
+    return name
+
+
+def _whole_number_or_auto(value: object, info: ValidationInfo, most: int, example: int) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
     text = str(value)
     is_number = isinstance(value, int | str) and not isinstance(value, bool) and re.fullmatch("[0-9]{1,3}", text)
-    if not is_number or not 1 <= int(text) <= _MAX_BATCH:
-        remedy = "Write max_batch: auto to let the engine choose, or, for example, max_batch: 8."
-        raise RefusedError(expected=f"auto, or a whole number from 1 to {_MAX_BATCH}", remedy=remedy)
+    if not is_number or not 1 <= int(text) <= most:
+        key = info.field_name
+        remedy = f"Write {key}: auto to let the engine choose, or, for example, {key}: {example}."
+        raise RefusedError(expected=f"auto, or a whole number from 1 to {most}", remedy=remedy)
     return int(text)
+
+
+def _check_max_batch(value: object, info: ValidationInfo) -> int | Literal["auto"]:
+    return _whole_number_or_auto(value, info, _MAX_BATCH, 8)
+
+
+def _check_in_flight(value: object, info: ValidationInfo) -> int | Literal["auto"]:
+    return _whole_number_or_auto(value, info, _MAX_IN_FLIGHT, 2)
 
 
 def _check_labels(value: object, info: ValidationInfo) -> LabelsValue:
@@ -147,6 +171,8 @@ Name = Annotated[str, AfterValidator(_check_name), Field(json_schema_extra={"pat
 CameraName = Annotated[str, AfterValidator(_check_camera_name)]
 Levels = Annotated[str, AfterValidator(_check_levels), Field(json_schema_extra={"pattern": _LEVELS_PATTERN})]
 CameraUrl = Annotated[str, AfterValidator(check_camera_url)]
+HeaderName = Annotated[str, AfterValidator(_check_header_name)]
+TritonUrl = Annotated[str, AfterValidator(check_triton_url)]
 BrokerUrl = Annotated[str, AfterValidator(check_broker_url)]
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Limit = Annotated[int, Field(ge=1, le=10_000)]
@@ -157,6 +183,12 @@ MaxBatch = Annotated[
     int | Literal["auto"],
     PlainValidator(
         _check_max_batch, json_schema_input_type=Annotated[int, Field(ge=1, le=_MAX_BATCH)] | Literal["auto"]
+    ),
+]
+InFlight = Annotated[
+    int | Literal["auto"],
+    PlainValidator(
+        _check_in_flight, json_schema_input_type=Annotated[int, Field(ge=1, le=_MAX_IN_FLIGHT)] | Literal["auto"]
     ),
 ]
 Labels = Annotated[

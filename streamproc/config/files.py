@@ -15,6 +15,7 @@ __all__ = [
     "Surroundings",
     "check_output_path",
     "find_camera_files",
+    "find_directory",
     "find_file",
     "find_model",
 ]
@@ -38,12 +39,14 @@ _MODEL_REMEDIES = {
 class Surroundings:
     """What validators need to know beyond their own key.
 
-    ``folder`` holds the configuration file; ``engine_kind`` and ``cameras`` (how many) are read before validation, as
-    is ``labels``, the class names where the configuration itself gives them.
+    ``folder`` holds the configuration file; ``engine_kind``, ``has_own_models`` (the engine takes its models from a
+    repository, by name) and ``cameras`` (how many) are read before validation, as is ``labels``, the class names where
+    the configuration itself gives them.
     """
 
     folder: Path
     engine_kind: str
+    has_own_models: bool
     cameras: int
     labels: tuple[str, ...] | None
 
@@ -81,6 +84,16 @@ def find_file(text: str, folder: Path, noun: str) -> Path:
         raise RefusedError(found="a directory", expected=noun, remedy="Name a file inside it.")
     if not path.is_file():
         raise RefusedError(found="something that is no regular file", expected=noun, remedy="Name a regular file.")
+    return path
+
+
+def find_directory(text: str, folder: Path, noun: str) -> Path:
+    """An existing directory, as an absolute path."""
+    path = _find(text, folder) if text.strip() else None
+    if path is None or not path.is_dir():
+        found = "a file" if path is not None else None
+        remedy = "Name the directory it is in." if path is not None else _looked_in(text, folder)
+        raise RefusedError(found=found, expected=f"{noun}, a directory that exists", remedy=remedy)
     return path
 
 

@@ -9,34 +9,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
 from streamproc.config.addresses import is_rtsp
+from streamproc.config.engine import EngineConfig
 from streamproc.config.fields import (
     CameraName,
     CameraUrl,
     ClassName,
     Labels,
     Limit,
-    MaxBatch,
     Name,
     Ratio,
     Section,
     Side,
-    Text,
     surroundings,
 )
 from streamproc.config.files import check_output_path, find_camera_files, find_model
 from streamproc.config.mqtt import MqttConfig
 from streamproc.config.refusals import RefusedError
+from streamproc.errors import ModelError
 
 __all__ = [
     "BudgetConfig",
     "CameraConfig",
     "Config",
-    "EngineConfig",
     "FileConfig",
     "ModelConfig",
     "TrackingConfig",
@@ -44,46 +43,31 @@ __all__ = [
 ]
 
 
-class EngineConfig(Section):
-    """What runs the model."""
-
-    kind: Literal["openvino", "onnxruntime"] = Field(
-        default="openvino", description="Inference engine; openvino is the faster one on a CPU."
-    )
-    device: Text = Field(
-        default="auto",
-        description="OpenVINO device (CPU, GPU, NPU) or ONNX Runtime execution provider; auto lets the engine choose.",
-        examples=["auto", "CPU", "CUDAExecutionProvider"],
-    )
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        default="auto", description="Arithmetic; bf16 needs openvino, auto takes it where the processor has it."
-    )
-    max_batch: MaxBatch = Field(default="auto", description="Pictures in one inference at most, 1 to 256, or auto.")
-    threads: int | None = Field(
-        default=None, ge=1, le=1024, description="Threads for inference; left out, the engine chooses.", examples=[4]
-    )
-
-    @field_validator("precision")
-    @classmethod
-    def _fits_kind(cls, value: str, info: ValidationInfo) -> str:
-        if value == "bf16" and info.data.get("kind") == "onnxruntime":
-            remedy = "Write precision: auto, or engine.kind: openvino."
-            raise RefusedError(expected="auto or fp32 with onnxruntime", remedy=remedy)
-        return value
-
-
 class ModelConfig(Section):
     """The detector."""
 
-    path: Path = Field(
+    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["path"]}, {"required": ["name"]}]})
+
+    path: Path | None = Field(
+        default=None,
+        validate_default=True,
         description="An ONNX model, or an OpenVINO .xml with its .bin beside it. Looked up next to the configuration "
-        "file, then in the working directory.",
+        "file, then in the working directory. A Triton server has its own: name it with model.name.",
         examples=["yolov8n.onnx"],
     )
-    name: Text = Field(
-        default_factory=lambda data: data["path"].stem,
-        description="The model's name in every message; left out, the file's name without its suffix.",
+    name: str = Field(
+        default_factory=lambda data: data["path"].stem if data["path"] else "",
+        validate_default=True,
+        description="The model's name in every message, and in Triton's repository; left out, the file's name without "
+        "its suffix.",
         examples=["yolov8n"],
+    )
+    version: int | None = Field(
+        default=None,
+        ge=1,
+        le=2**31 - 1,
+        description="Version of the model that Triton shall run; left out, its version policy decides. Triton only.",
+        examples=[2],
     )
     labels: Labels = Field(
         default=None,
@@ -103,9 +87,47 @@ class ModelConfig(Section):
 
     @field_validator("path")
     @classmethod
-    def _exists(cls, value: Path, info: ValidationInfo) -> Path:
+    def _exists(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         around = surroundings(info)
-        return find_model(str(value), around) if around else value
+        if around is None:
+            return value
+        if value is None:
+            if not around.has_own_models:
+                raise RefusedError(expected="an ONNX model", remedy="Add, for example, path: yolov8n.onnx.")
+            return None
+        if around.has_own_models:
+            remedy = "Remove path, and write name: with the model's name in the server's repository."
+            raise RefusedError(expected="no path with engine.kind: triton, which has the file", remedy=remedy)
+        return find_model(str(value), around)
+
+    @field_validator("name")
+    @classmethod
+    def _is_named(cls, value: str, info: ValidationInfo) -> str:
+        if not value.strip():
+            if "path" in info.data and info.data["path"] is None:
+                remedy = "Add, for example, name: yolov8n."
+                raise RefusedError(expected="the model's name in Triton's repository", remedy=remedy)
+            raise RefusedError(expected="text that is not empty", remedy="Write, for example, name: yolov8n.")
+        return value
+
+    @field_validator("version")
+    @classmethod
+    def _is_served(cls, value: int | None, info: ValidationInfo) -> int | None:
+        around = surroundings(info)
+        if value is not None and around is not None and around.engine_kind != "triton":
+            raise RefusedError(expected="version only with engine.kind: triton", remedy="Remove the key.")
+        return value
+
+    @property
+    def file(self) -> Path:
+        """``path``, for engines in this process, which cannot do without.
+
+        Raises:
+            ModelError: there is none.
+        """
+        if self.path is None:
+            raise ModelError(f"model {self.name}: no file is named. Set model.path.")
+        return self.path
 
 
 class BudgetConfig(Section):

@@ -2,49 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from streamproc.config.fields import BrokerUrl, Levels, Section, Text, surroundings
-from streamproc.config.files import find_file
+from streamproc.config.fields import BrokerUrl, Levels, Section, Text
 from streamproc.config.refusals import RefusedError
+from streamproc.config.tls import TlsConfig
 
-__all__ = ["MqttConfig", "TlsConfig"]
-
-
-class TlsConfig(Section):
-    """Certificates for an mqtts:// broker; without this section the system's authorities are trusted."""
-
-    ca: Path | None = Field(default=None, description="PEM file of authorities to trust.", examples=["certs/ca.pem"])
-    certificate: Path | None = Field(
-        default=None, description="PEM file of our own certificate; needs key.", examples=["certs/client.pem"]
-    )
-    key: Path | None = Field(
-        default=None,
-        validate_default=True,
-        description="PEM file of our own private key; needs certificate.",
-        examples=["certs/client.key"],
-    )
-    insecure: bool = Field(default=False, description="true accepts any certificate from the broker.")
-
-    @field_validator("ca", "certificate", "key")
-    @classmethod
-    def _exists(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        around = surroundings(info)
-        return find_file(str(value), around.folder, "a PEM file") if around and value is not None else value
-
-    @field_validator("key")
-    @classmethod
-    def _is_paired(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        certificate = info.data.get("certificate")
-        if certificate is not None and value is None:
-            remedy = "Add key: with the private key of that certificate."
-            raise RefusedError(expected="the private key of mqtt.tls.certificate", remedy=remedy)
-        if certificate is None and value is not None and "certificate" in info.data:
-            remedy = "Add certificate: with the certificate of this key."
-            raise RefusedError(expected="no key without mqtt.tls.certificate", remedy=remedy)
-        return value
+__all__ = ["MqttConfig"]
 
 
 class MqttConfig(Section):

@@ -19,8 +19,6 @@ from streamproc.errors import Problem
 
 __all__ = ["translate"]
 
-_HIDDEN_KEYS = ("password",)
-
 
 def translate(error: ValidationError, *, tree: ConfigTree, schema: Mapping[str, Any]) -> list[Problem]:
     """The findings as problems, but for keys whose problem the tree already told.
@@ -31,9 +29,9 @@ def translate(error: ValidationError, *, tree: ConfigTree, schema: Mapping[str, 
     problems = []
     for finding in findings:
         path: KeyPath = finding["loc"]
-        about_name = path[:1] == ("cameras",) and path[2:] == ("[key]",) and finding["type"] != "extra_forbidden"
+        about_name = path[-1:] == ("[key]",) and finding["type"] != "extra_forbidden"
         if about_name:  # pydantic's way of saying that the key is at fault, not its value
-            path = path[:2]
+            path = path[:-1]
         if path in tree.settled or _follows(finding, findings):
             continue
         if finding["type"] == "missing" and isinstance(path[-1], int):
@@ -70,7 +68,9 @@ def _missing_key(path: KeyPath, schema: Mapping[str, Any]) -> Problem:
 
 
 def _bad_value(path: KeyPath, value: object, cause: object, tree: ConfigTree, schema: Mapping[str, Any]) -> Problem:
-    found = "a hidden value" if value is not None and path[-1:] and path[-1] in _HIDDEN_KEYS else show(value)
+    secret = path[-1:] == ("password",) or (path[-2:-1] == ("headers",) and value != path[-1])
+    hidden = value is not None and secret
+    found = "a hidden value" if hidden else show(value)
     if isinstance(cause, RefusedError):
         if cause.found is not None and not tree.is_filled(path):
             found = cause.found
@@ -154,6 +154,8 @@ def _describe(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
     inner = _settle(node, schema)
     if "enum" in inner:
         return _one_of(inner["enum"])
+    if "properties" in inner:
+        return f"a section with the keys {', '.join(inner['properties'])}"
     if "anyOf" in inner:
         return " or ".join(_describe(option, schema) for option in inner["anyOf"] if option.get("type") != "null")
     if "const" in inner:
@@ -168,10 +170,9 @@ def _describe(node: Mapping[str, Any], schema: Mapping[str, Any]) -> str:
             return f"a list of {inner['minItems']}, each {_describe(item, schema)}"
         case "array":
             return "a list of texts, at least one" if inner.get("minItems") else "a list of texts"
-        case "object" if "properties" not in inner:
-            return "a section with at least one camera, each under its name"
         case "object":
-            return f"a section with the keys {', '.join(inner['properties'])}"
+            named = "a section with at least one camera, each under its name"
+            return named if "minProperties" in inner else "a section of names and texts"
         case _:
             return "text that is not empty" if inner.get("minLength") else "text"
 

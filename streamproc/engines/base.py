@@ -88,11 +88,19 @@ class Engine(Protocol):
         touch is held back until it cannot."""
         ...
 
-    async def infer(self, slot: Slot, count: int) -> Outputs:
+    @property
+    def available(self) -> bool:
+        """Whether it can take work now; an engine in this process always can."""
+        ...
+
+    async def infer(self, slot: Slot, count: int, *, patient: bool = False) -> Outputs:
         """Run the first ``count`` pictures of a leased slot; each output has ``count`` as its first dimension.
 
+        ``patient``: where the engine is away (a server that restarts), wait and try again rather than raise.
+
         Raises:
-            EngineError: the engine broke; the message names the model and the cause.
+            EngineAwayError: this batch is lost, but the engine may come back.
+            EngineError: the inference failed; the message names the model and the cause.
             ValueError: ``count`` is not in 1..max_batch.
         """
         ...

@@ -23,16 +23,12 @@ async def open_engine(engine: EngineConfig, model: ModelConfig) -> Engine:
         EngineError: its device or precision is not to be had here.
         ModelError: the model file cannot be read, or its tensors do not suit.
     """
+    if engine.kind == "triton":
+        from streamproc.engines.triton import TritonEngine
+
+        return await TritonEngine.open(engine, model)
     kind = _openvino() if engine.kind == "openvino" else _onnxruntime()
-    return await kind.open(
-        model.path,
-        name=model.name,
-        device=engine.device,
-        precision=engine.precision,
-        max_batch=engine.max_batch,
-        threads=engine.threads,
-        size=model.size,
-    )
+    return await kind.open(engine, model)
 
 
 def _openvino() -> type[OpenVinoEngine]:

@@ -14,6 +14,7 @@ import openvino as ov
 from numpy.typing import NDArray
 from openvino.preprocess import PrePostProcessor
 
+from streamproc.config import EngineConfig, ModelConfig
 from streamproc.engines.base import ModelInfo, Slot, TensorInfo
 from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake
 from streamproc.engines.pool import PooledSlot, Running, SlotPool
@@ -51,42 +52,24 @@ class OpenVinoEngine:
         self._pool = SlotPool([_RequestSlot(compiled, intake, names) for _ in range(self.concurrency + 1)])
 
     @classmethod
-    async def open(
-        cls,
-        path: Path,
-        *,
-        name: str,
-        device: str = "auto",
-        precision: Literal["auto", "fp32", "bf16"] = "auto",
-        max_batch: int | Literal["auto"] = "auto",
-        threads: int | None = None,
-        size: tuple[int, int] | None = None,
-    ) -> OpenVinoEngine:
-        """Read, compile and warm up a model; the fields of ``EngineConfig`` and ``ModelConfig`` say the rest.
+    async def open(cls, engine: EngineConfig, model: ModelConfig) -> OpenVinoEngine:
+        """Read, compile and warm up a model.
 
         Raises:
             ModelError: the file cannot be read, or the model's tensors do not suit.
             EngineError: the device or the precision is not to be had here.
         """
-        return await asyncio.to_thread(cls._load, path, name, device, precision, max_batch, threads, size)
+        return await asyncio.to_thread(cls._load, engine, model)
 
     @classmethod
-    def _load(
-        cls,
-        path: Path,
-        name: str,
-        device: str,
-        precision: Literal["auto", "fp32", "bf16"],
-        max_batch: int | Literal["auto"],
-        threads: int | None,
-        size: tuple[int, int] | None,
-    ) -> OpenVinoEngine:
+    def _load(cls, engine: EngineConfig, wanted: ModelConfig) -> OpenVinoEngine:
+        name, path = wanted.name, wanted.file
         core = ov.Core()
-        device = _find_device(core, device)
-        properties = _properties(core, device, precision, threads)
+        device = _find_device(core, engine.device)
+        properties = _properties(core, device, engine.precision, engine.threads)
         model = _read(core, path)
         inputs = tuple(_tensor_info(port, index, "input") for index, port in enumerate(model.inputs))
-        intake = plan_intake(name, inputs, max_batch=max_batch, auto_batch=1, size=size)
+        intake = plan_intake(name, inputs, max_batch=engine.max_batch, auto_batch=1, size=wanted.size)
         metadata = _metadata(model)
         try:
             compiled = core.compile_model(_with_uint8_input(model, intake), device, properties)
@@ -105,11 +88,16 @@ class OpenVinoEngine:
         """Slots in the pool."""
         return len(self._pool)
 
+    @property
+    def available(self) -> bool:
+        """Always: it is in this process."""
+        return True
+
     def lease(self) -> AbstractAsyncContextManager[Slot]:
         """Wait for a free slot; leaving the context releases it."""
         return self._pool.lease()
 
-    async def infer(self, slot: Slot, count: int) -> Mapping[str, NDArray[Any]]:
+    async def infer(self, slot: Slot, count: int, *, patient: bool = False) -> Mapping[str, NDArray[Any]]:
         """Run the first ``count`` pictures of a leased slot; the outputs are views into its request."""
         own = self._pool.claim(slot, count)
         try:

@@ -1,4 +1,4 @@
-"""The slots of an in-process engine: who holds them, and when they may be held again."""
+"""The slots of an engine: who holds them, and when they may be held again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from streamproc.types import UInt8Array
 __all__ = ["PooledSlot", "Running", "SlotPool"]
 
 Running: TypeAlias = "asyncio.Future[dict[str, NDArray[Any]]]"
+"""An inference under way, which gives the outputs."""
 
 
 class PooledSlot:
@@ -25,7 +26,7 @@ class PooledSlot:
 
     def __init__(self, images: UInt8Array) -> None:
         self.images = images
-        self.running: Running | None = None
+        self.running: asyncio.Future[Any] | None = None
 
 
 S = TypeVar("S", bound=PooledSlot)
@@ -80,13 +81,18 @@ class SlotPool(Generic[S]):
         await asyncio.wait((running,))
         return running.result()
 
-    async def settle(self) -> None:
-        """Wait until no inference runs any more."""
+    async def idle(self, slot: S) -> None:
+        """Wait until nothing can touch a slot any more that its holder has leased."""
+        if slot.running is not None:
+            await asyncio.wait((slot.running,))
+
+    async def settle(self, timeout_s: float | None = None) -> None:
+        """Wait until no inference runs any more, or for so long."""
         running = [slot.running for slot in self._slots if slot.running is not None]
         if running:
-            await asyncio.wait(running)
+            await asyncio.wait(running, timeout=timeout_s)
 
-    def _put_back(self, slot: S, running: Running) -> None:
+    def _put_back(self, slot: S, running: asyncio.Future[Any]) -> None:
         if not running.cancelled():
             running.exception()  # whoever still waited has had it; nobody else will ask
         slot.running = None

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import threading
 import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 import pytest_asyncio
 
+from streamproc.config import EngineConfig, ModelConfig
 from streamproc.engines.base import Engine, Slot
 from streamproc.engines.onnxruntime import OnnxRuntimeEngine
 from streamproc.engines.openvino import OpenVinoEngine
+from streamproc.engines.triton import TritonEngine
 from streamproc.errors import EngineError
 from streamproc.types import UInt8Array
+from tests.engines import Kind, open_model
 from tests.fakes import FakeEngine
 from tests.tiny_models import save_fragile, save_means
+from tests.triton import RunningServer
 
 BATCH = 4
 
@@ -38,30 +43,52 @@ def fragile(images: UInt8Array) -> dict[str, np.ndarray]:
     return {"mean": images.mean(dtype=np.float32, keepdims=True)[:, :, 0, 0]}
 
 
-@pytest_asyncio.fixture(params=["openvino", "onnxruntime", "fake"])
+KINDS = [
+    "openvino",
+    "onnxruntime",
+    "fake",
+    "triton by system shared memory",
+    "triton inline",
+    pytest.param("triton by cuda shared memory", marks=pytest.mark.gpu),
+]
+
+
+async def open_served(request: pytest.FixtureRequest, model: str, **settings: Any) -> Engine:
+    server: RunningServer = request.getfixturevalue("tiny_triton")
+    transport: Any = "none" if request.param == "triton inline" else request.param.split()[2]
+    return await TritonEngine.open(
+        EngineConfig(kind="triton", url=server.url, shared_memory=transport, **settings), ModelConfig(name=model)
+    )
+
+
+@pytest_asyncio.fixture(params=KINDS)
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """An engine whose model gives the mean of each channel; batches of up to four pictures of 64 x 32."""
     opened: Engine
     if request.param == "fake":
         metadata = {"names": "{0: 'red', 1: 'green', 2: 'blue'}"}
         opened = FakeEngine(means, size=(64, 32), max_batch=BATCH, name="means", metadata=metadata)
+    elif request.param.startswith("triton"):
+        opened = await open_served(request, "means", max_batch=BATCH)
     else:
         kind = OpenVinoEngine if request.param == "openvino" else OnnxRuntimeEngine
         path = save_means(tmp_path / "means.onnx", size=(64, 32))
-        opened = await kind.open(path, name="means", max_batch=BATCH, precision="fp32")
+        opened = await open_model(kind, path, name="means", max_batch=BATCH, precision="fp32")
     yield opened
     await opened.close()
 
 
-@pytest_asyncio.fixture(params=["openvino", "onnxruntime", "fake"])
+@pytest_asyncio.fixture(params=KINDS)
 async def fragile_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
     """An engine whose model fails where a picture's first value is 7."""
     opened: Engine
     if request.param == "fake":
         opened = FakeEngine(fragile, size=(32, 32), name="fragile")
+    elif request.param.startswith("triton"):
+        opened = await open_served(request, "fragile")
     else:
         kind = OpenVinoEngine if request.param == "openvino" else OnnxRuntimeEngine
-        opened = await kind.open(save_fragile(tmp_path / "fragile.onnx"), name="fragile")
+        opened = await open_model(kind, save_fragile(tmp_path / "fragile.onnx"), name="fragile")
     yield opened
     await opened.close()
 
@@ -86,7 +113,7 @@ def test_says_what_it_runs(engine: Engine) -> None:
     assert engine.info.metadata["names"].startswith("{0: 'red'")
     assert engine.max_batch == BATCH
     assert engine.slots >= 2
-    assert engine.description["kind"] in ("openvino", "onnxruntime", "fake")
+    assert engine.description["kind"] in ("openvino", "onnxruntime", "triton", "fake")
 
 
 async def test_a_slot_is_writable_pixels(engine: Engine) -> None:
@@ -213,14 +240,21 @@ async def test_close_waits_for_what_is_in_flight(engine: Engine) -> None:
     assert not any(name.startswith("onnxruntime") for name in names)
 
 
-async def test_a_closed_engine_leaves_nothing_behind(tmp_path: Path) -> None:
-    kinds: tuple[type[OpenVinoEngine] | type[OnnxRuntimeEngine], ...] = (OpenVinoEngine, OnnxRuntimeEngine)
-    for kind in kinds:
-        engine: Engine = await kind.open(save_means(tmp_path / "means.onnx"), name="means")
-        async with engine.lease() as slot:
-            await engine.infer(slot, 1)
-        traces: list[weakref.ref[object]] = [weakref.ref(engine), weakref.ref(slot)]
-        await engine.close()
-        del engine, slot
-        gc.collect()
-        assert [trace() for trace in traces] == [None, None], kind
+@pytest.mark.parametrize("kind", ["openvino", "onnxruntime", "triton"])
+async def test_a_closed_engine_leaves_nothing_behind(kind: str, tmp_path: Path, tiny_triton: RunningServer) -> None:
+    engine: Engine
+    if kind == "triton":
+        engine = await TritonEngine.open(EngineConfig(kind="triton", url=tiny_triton.url), ModelConfig(name="means"))
+    else:
+        in_process: Kind = OpenVinoEngine if kind == "openvino" else OnnxRuntimeEngine
+        engine = await open_model(in_process, save_means(tmp_path / "means.onnx"), name="means")
+    async with engine.lease() as slot:
+        await engine.infer(slot, 1)
+    traces: list[weakref.ref[object]] = [weakref.ref(engine), weakref.ref(slot)]
+    await engine.close()
+    del engine, slot
+    gc.collect()
+    assert [trace() for trace in traces] == [None, None]
+    assert not [name for name in os.listdir("/dev/shm") if name.startswith(f"streamproc-{os.getpid()}-")]
+    names = {thread.name for thread in threading.enumerate()}
+    assert not any(name.startswith(("onnxruntime", "triton_")) for name in names)

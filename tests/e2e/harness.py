@@ -110,7 +110,7 @@ class Subscriber:
 
 _STAGES = (
     ("received", "decoded", ("corrupt", "no_picture", "undecoded")),
-    ("decoded", "inferred", ("overload", "stale", "shutdown")),
+    ("decoded", "inferred", ("overload", "stale", "engine", "shutdown")),
     ("inferred", "published", ("late", "sink", "unpublished")),
 )
 

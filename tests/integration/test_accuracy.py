@@ -22,6 +22,7 @@ from streamproc.models.heads import Thresholds
 from streamproc.models.spec import recognise
 from streamproc.types import Detections
 from tests.detecting import PlainYolo, agreement, detect_all
+from tests.engines import open_model
 from tests.pictures import frames_of, picture_of
 
 pytestmark = pytest.mark.shared_data
@@ -46,7 +47,9 @@ async def compare(shared_data: Path, video: str, every: int) -> dict[str, float]
     plain = PlainYolo(model)
     tally = {precision: [0, 0] for precision in PRECISIONS}
     async with AsyncExitStack() as opened:
-        engines = {precision: await OpenVinoEngine.open(model, name="m", precision=precision) for precision in tally}
+        engines = {
+            precision: await open_model(OpenVinoEngine, model, name="m", precision=precision) for precision in tally
+        }
         for engine in engines.values():
             opened.push_async_callback(engine.close)
         for frame in frames_of(shared_data / "videos" / video, every):
@@ -133,7 +136,7 @@ TOLERANCE = 0.01
 async def test_openvino_keeps_the_models_accuracy(
     shared_data: Path, file: str, precision: Literal["fp32", "auto"], expected: float
 ) -> None:
-    engine = await OpenVinoEngine.open(shared_data / "models" / file, name=file, precision=precision)
+    engine = await open_model(OpenVinoEngine, shared_data / "models" / file, name=file, precision=precision)
     assert await map_of(shared_data, engine) >= expected - TOLERANCE
 
 
@@ -147,20 +150,20 @@ async def test_openvino_keeps_the_models_accuracy(
     ],
 )
 async def test_onnxruntime_keeps_the_models_accuracy(shared_data: Path, file: str, expected: float) -> None:
-    engine = await OnnxRuntimeEngine.open(shared_data / "models" / file, name=file)
+    engine = await open_model(OnnxRuntimeEngine, shared_data / "models" / file, name=file)
     assert await map_of(shared_data, engine) >= expected - TOLERANCE
 
 
 async def test_openvino_ir_with_its_own_labels(shared_data: Path) -> None:
     path = shared_data / "models" / "openvino" / "yolov8n_int8.xml"
-    engine = await OpenVinoEngine.open(path, name=path.stem)
+    engine = await open_model(OpenVinoEngine, path, name=path.stem)
     assert recognise(engine.info).labels == COCO_80
     assert await map_of(shared_data, engine) > 0.38  # no figure is known for this file; the family's worst is 0.396
 
 
 @pytest.mark.parametrize("kind", [OpenVinoEngine, OnnxRuntimeEngine])
 async def test_a_model_of_320_pixels(shared_data: Path, kind: type[OpenVinoEngine] | type[OnnxRuntimeEngine]) -> None:
-    engine = await kind.open(shared_data / "models" / "yolo11n_int8_320.onnx", name="yolo11n")
+    engine = await open_model(kind, shared_data / "models" / "yolo11n_int8_320.onnx", name="yolo11n")
     try:
         assert engine.info.size == (320, 320)
         head = recognise(engine.info)
@@ -181,7 +184,7 @@ async def test_a_model_of_320_pixels(shared_data: Path, kind: type[OpenVinoEngin
     ],
 )
 async def test_models_of_other_kinds_are_refused(shared_data: Path, file: str, saying: str) -> None:
-    engine = await OpenVinoEngine.open(shared_data / "models" / file, name=Path(file).stem)
+    engine = await open_model(OpenVinoEngine, shared_data / "models" / file, name=Path(file).stem)
     try:
         with pytest.raises(ModelError, match=saying) as caught:
             recognise(engine.info)
@@ -196,4 +199,4 @@ async def test_a_size_that_only_looks_open(
 ) -> None:
     path = shared_data / "models" / "yolov5n.onnx"  # its grids are constants for 640 x 640
     with pytest.raises(ModelError, match=r"cannot run it on CPU at 640x384: .*Leave model\.size out"):
-        await kind.open(path, name="yolov5n", size=(640, 384))
+        await open_model(kind, path, name="yolov5n", size=(640, 384))

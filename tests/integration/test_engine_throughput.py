@@ -12,7 +12,9 @@ import openvino as ov
 import pytest
 from openvino.preprocess import PrePostProcessor
 
+from streamproc.engines.base import Engine
 from streamproc.engines.openvino import OpenVinoEngine
+from tests.engines import open_model
 
 ROUNDS = 8
 PICTURES = 100
@@ -42,7 +44,7 @@ class Bare:
         return count / (time.perf_counter() - started)
 
 
-async def through_engine(engine: OpenVinoEngine, count: int) -> float:
+async def through_engine(engine: Engine, count: int) -> float:
     """Pictures a second."""
     left = iter(range(count))
 
@@ -62,7 +64,7 @@ async def through_engine(engine: OpenVinoEngine, count: int) -> float:
 @pytest.mark.shared_data
 async def test_close_to_the_bare_engine(shared_data: Path) -> None:
     path = shared_data / "models" / "yolov8n.onnx"
-    engine = await OpenVinoEngine.open(path, name="yolov8n")
+    engine = await open_model(OpenVinoEngine, path, name="yolov8n")
     try:
         precision = {"fp32": "f32"}.get(str(engine.description["precision"]), str(engine.description["precision"]))
         bare = Bare(path, precision, engine.slots)

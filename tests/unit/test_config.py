@@ -303,8 +303,8 @@ class TestSchema:
         assert "files" not in definitions["CameraConfig"]["properties"]
         labels = definitions["ModelConfig"]["properties"]["labels"]
         assert [option["type"] for option in labels["anyOf"]] == ["string", "array", "null"]
-        assert definitions["ModelConfig"]["required"] == ["path"]
-        assert definitions["EngineConfig"]["properties"]["kind"]["enum"] == ["openvino", "onnxruntime"]
+        assert definitions["ModelConfig"]["anyOf"] == [{"required": ["path"]}, {"required": ["name"]}]
+        assert definitions["EngineConfig"]["properties"]["kind"]["enum"] == ["openvino", "onnxruntime", "triton"]
         assert definitions["ModelConfig"]["properties"]["confidence"]["maximum"] == 1
 
 

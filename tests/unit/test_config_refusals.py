@@ -20,6 +20,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return make_world(tmp_path, monkeypatch)
 
 
+def with_model(keys: str, engine: str = "openvino") -> str:
+    """The smallest configuration, its model having these keys."""
+    return f"{GATE}\nengine: {{kind: {engine}}}\nmodel: {{{keys}}}\n"
+
+
+def triton(keys: str) -> str:
+    """A configuration whose engine section has these keys besides its kind."""
+    return f"{GATE}\nengine: {{kind: triton, {keys}}}\nmodel: {{name: m}}\n"
+
+
 SYNTAX: list[tuple[str | bytes, str, str, str]] = [
     # text, place, found, remedy
     (b"caf\xe9", "", "a byte that is not UTF-8, at offset 3", "Save the file as UTF-8"),
@@ -137,7 +147,7 @@ VALUES = [
     (camera("url: 'rtsp://${}@h/'"), "cameras.gate.url", "names no variable", "${NAME}", "'$${'"),
     (camera("url: 'rtsp://${A:-b}@h/'"), "cameras.gate.url", "names no variable", "${NAME}", "'$${'"),
     # model
-    (GATE, "model", "nothing", "the keys path, name, labels", "Add, for example, model: {path: yolov8n.onnx}"),
+    (GATE, "model", "nothing", "the keys path, name, version", "Add, for example, model: {path: yolov8n.onnx}"),
     (with_section("model: yolov8n.onnx"), "model", "'yolov8n.onnx'", "the keys path", "such as path: yolov8n.onnx"),
     (with_section("model: {path: ''}"), "model.path", "empty text", "an .onnx file", "Write the path"),
     (with_section("model: {path: no.onnx}"), "model.path", "'no.onnx'", "a model file that exists", LOOKED),
@@ -163,7 +173,7 @@ VALUES = [
     (with_section(MODEL[:-1] + ", size: [640, 650]}"), "model.size[1]", "650", "a multiple of 32", "Correct"),
     (with_section(MODEL[:-1] + ", iou: 7}"), "model.iou", "7", "a number from 0 to 1", "iou: 0.45"),
     # engine, budget, tracking
-    (with_section("engine: {kind: triton}"), "engine.kind", "'triton'", "openvino, onnxruntime", "no others"),
+    (with_section("engine: {kind: tflite}"), "engine.kind", "'tflite'", "openvino, onnxruntime, triton", "no others"),
     (with_section("engine: {kind: openvno}"), "engine.kind", "'openvno'", "openvino, onnxruntime", "mean 'openvino'?"),
     (
         with_section("engine: {kind: onnxruntime, precision: bf16}"),
@@ -174,7 +184,32 @@ VALUES = [
     ),
     (with_section("engine: {max_batch: 0}"), "engine.max_batch", "0", "auto, or a whole number", "max_batch: 8"),
     (with_section("engine: {max_batch: true}"), "engine.max_batch", "true", "from 1 to 256 or auto", "auto"),
-    (with_section("engine: {url: x}"), "engine.url", "an unknown key", "one of kind, device", "Remove it"),
+    (with_section("engine: {hosts: x}"), "engine.hosts", "an unknown key", "one of kind, device", "Remove it"),
+    (with_section("engine: {url: 'h:8001'}"), "engine.url", "'h:8001'", "grpc://HOST:8001 or grpcs", "Begin the"),
+    (triton("url: http://h:8000"), "engine.url", "the kind http://", "grpc://HOST:8001", "the port of Triton's gRPC"),
+    (triton("url: 'grpc://u:p@h'"), "engine.url", "a user name or password", "grpc://HOST", "engine.headers"),
+    (triton("url: grpc://h/m"), "engine.url", "a path behind", "grpc://HOST", "named by model.name"),
+    (triton("url: 'grpc://h:99999'"), "engine.url", "a port that is not usable", "1 to 65535", "Correct the port"),
+    (triton("urls: []"), "engine.urls", "an empty list", "at least one", "Write, for example, urls: [grpc://"),
+    (triton("urls: [grpc://h, 'grpc://h:8001']"), "engine.urls", "a list", "each server once", "Remove the repetition"),
+    (triton("url: grpc://h, urls: [grpc://i]"), "engine.urls", "a list", "either url or urls", "Move engine.url"),
+    (triton("shared_memory: gpu"), "engine.shared_memory", "'gpu'", "one of auto, cuda, system, none", "choose one"),
+    (triton("headers: {'grpc-x': y}"), "engine.headers.grpc-x", "'grpc-x'", "a header name", "authorization"),
+    (triton("headers: {a: ''}"), "engine.headers", "that cannot be a header", "printable ASCII", "Remove line ends"),
+    (triton("headers: [a]"), "engine.headers", "a list", "a section of names and texts", "Write, for example, headers"),
+    (triton("tls: {server_name: h}"), "engine.tls", "a section", "only with grpcs://", "Write grpcs://"),
+    (triton("in_flight: 0"), "engine.in_flight", "0", "auto, or a whole number from 1 to 64", "in_flight: 2"),
+    (triton("timeout_s: 0"), "engine.timeout_s", "0", "a number above 0", "timeout_s: 5"),
+    (triton("threads: 2"), "engine.threads", "2", "no threads with kind: triton", "served model"),
+    (triton("device: CPU"), "engine.device", "'CPU'", "no device with kind: triton", "served model"),
+    (triton("repository: ."), "engine.repository", "'.'", "only with engine.managed: true", "managed: true"),
+    (triton("managed: true, repository: no"), "engine.repository", "'no'", "a model repository", "Looked"),
+    (triton("managed: true, repository: ., url: grpc://h"), "engine.url", "'grpc://h'", "no url with", "us alone"),
+    (with_section("engine: {timeout_s: 3}"), "engine.timeout_s", "3", "only with kind: triton", "Write kind: triton"),
+    (with_section("engine: {managed: true}"), "engine.managed", "true", "only with kind: triton", "kind: triton"),
+    (with_model("path: yolov8n.onnx", "triton"), "model.path", "'yolov8n.onnx'", "no path with", "write name:"),
+    (with_model("labels: coco", "triton"), "model.name", "nothing", "the model's name in Triton", "Add"),
+    (with_model("path: yolov8n.onnx, version: 1"), "model.version", "1", "only with engine.kind", "Remove the key"),
     (with_section("engine:"), "engine", "nothing", "the keys kind", "such as kind: openvino"),
     (with_section("budget: {fps: 241}"), "budget.fps", "241", "above 0 and up to 240", "fps: 24."),
     (with_section("budget: {fps: .inf}"), "budget.fps", "inf", "above 0 and up to 240", "fps: 24."),
@@ -243,7 +278,7 @@ def test_same_camera_twice(folder: Path) -> None:
 def test_everything_at_once(folder: Path) -> None:
     text = """
 sight: x
-engine: {kind: triton, threads: 0}
+engine: {kind: tflite, threads: 0}
 model: {path: m.pt, confidence: 2, labels: [person, car]}
 mqtt: {url: http://h, password: x, tls: {ca: no.pem}}
 video: {path: "{cam}.mp4"}

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 
 from streamproc.batching import Batcher, BatchTimes, Scheduler
 from streamproc.channel import Channel, LoopSignal, Overflow
-from streamproc.errors import EngineError
+from streamproc.engines.base import Slot
+from streamproc.errors import EngineAwayError, EngineError
 from streamproc.pipeline import Lane, Outlet, Pipeline
 from streamproc.sinks.base import Delivery, SinkCounts
 from streamproc.telemetry import CameraLedger, DropReason
@@ -27,6 +31,10 @@ def frame(camera: str, seq: int) -> Frame:
     planes = (np.full((4, 4), seq, np.uint8), np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
     picture = Picture(planes=planes, layout="yuv420p")
     return Frame(camera=camera, seq=seq, pts_s=seq / 24, captured_ns=0, captured_utc_ns=0, live=False, picture=picture)
+
+
+def live_frame(camera: str, seq: int) -> Frame:
+    return dataclasses.replace(frame(camera, seq), live=True, captured_ns=time.monotonic_ns())
 
 
 def write_brightness(picture: Picture, target: UInt8Array) -> Letterbox:
@@ -60,7 +68,8 @@ class Keeper:
 class House:
     """A pipeline over three cameras with everything around it."""
 
-    def __init__(self, engine: FakeEngine, *sinks: Keeper) -> None:
+    def __init__(self, engine: FakeEngine, *sinks: Keeper, make: Callable[[str, int], Frame] = frame) -> None:
+        self.make = make
         self.ledgers = {camera: CameraLedger(camera) for camera in CAMERAS}
         signal = LoopSignal()
         self.boxes: dict[str, Channel[Frame]] = {
@@ -71,7 +80,7 @@ class House:
             dict.fromkeys(CAMERAS, 1.0),
             max_batch=engine.max_batch,
             frame_interval_ns=INTERVAL_NS,
-            max_age_ns=10**8,
+            max_age_ns=10**12,
             expect_ns=times.expect_ns,
         )
         self.outlets = [Outlet(sink, all_live=False) for sink in sinks]
@@ -99,7 +108,7 @@ class House:
             for seq in range(count):
                 self.ledgers[camera].received()
                 self.ledgers[camera].decoded(0)
-                await self.boxes[camera].send(frame(camera, seq))
+                await self.boxes[camera].send(self.make(camera, seq))
             self.boxes[camera].close()
 
         await asyncio.gather(*(one(camera) for camera in CAMERAS))
@@ -168,7 +177,7 @@ async def test_a_broken_engine_ends_the_pipeline_and_the_books_still_close() -> 
     with pytest.raises(EngineError, match=r"detector.*fell off the bus"):
         await house.run(60)
     dropped = house.close()
-    assert all(set(reasons) <= {"shutdown", "unpublished"} for reasons in dropped.values())
+    assert all(set(reasons) <= {"engine", "shutdown", "unpublished"} for reasons in dropped.values())
     assert all(outlet.inbox.closed for outlet in house.outlets), "the sinks may flush and end"
 
 
@@ -218,3 +227,57 @@ async def test_among_files_a_live_result_gives_way_and_the_others_wait() -> None
     assert not waiting.done()
     assert full.inbox.poll() is not None
     await waiting
+
+
+class AwayEngine(FakeEngine):
+    """An engine that is away for some inferences, by their number."""
+
+    def __init__(self, away: range, **settings: Any) -> None:
+        super().__init__(nothing_in_it, size=(8, 8), **settings)
+        self.away = away
+        self.patient: list[bool] = []
+
+    async def infer(self, slot: Slot, count: int, *, patient: bool = False) -> Any:
+        self.patient.append(patient)
+        if self.started in self.away and not patient:
+            self.started += 1
+            raise EngineAwayError("the server restarts")
+        return await super().infer(slot, count)
+
+
+async def test_batches_that_an_engine_lost_are_booked_and_the_run_goes_on() -> None:
+    house = House(AwayEngine(range(10, 40)), make=live_frame)
+    await house.run(20)
+    dropped = house.close()
+    assert sum(reasons.get("engine", 0) for reasons in dropped.values()) == 30
+    assert house.pipeline.batches.frames == 30
+
+
+async def test_an_engine_waits_for_its_server_where_frames_must_not_be_lost() -> None:
+    engine = AwayEngine(range(180))
+    house = House(engine, Keeper())
+    await house.run(10)
+    assert house.close() == {camera: {} for camera in CAMERAS}
+    assert all(engine.patient)
+
+
+async def test_nothing_is_sent_to_an_engine_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = AwayEngine(range(0))
+    monkeypatch.setattr(AwayEngine, "available", property(lambda _: False))
+    house = House(engine, make=live_frame)
+    await house.run(10)
+    assert house.close() == {camera: {"engine": 10} for camera in CAMERAS}
+    assert engine.started == 0
+
+
+async def test_a_picture_that_crashes_the_model_ends_no_run(caplog: pytest.LogCaptureFixture) -> None:
+    def allergic(images: UInt8Array) -> dict[str, UInt8Array]:
+        if images[0, 0, 0, 0] == 7:
+            raise ArithmeticError("seven")
+        return nothing_in_it(images)
+
+    keeper = Keeper()
+    house = House(FakeEngine(allergic, size=(8, 8)), keeper)
+    await house.run(20)
+    assert house.close() == {camera: {"engine": 1} for camera in CAMERAS}
+    assert "seven; its 1 frame(s) are lost" in caplog.text

@@ -19,6 +19,7 @@ from streamproc.engines.intake import cannot_run, plan_intake
 from streamproc.engines.onnxruntime import OnnxRuntimeEngine
 from streamproc.engines.openvino import OpenVinoEngine
 from streamproc.errors import DependencyError, EngineError, ModelError
+from tests.engines import open_model
 from tests.tiny_models import InputType, Side, save, save_constant, save_means
 
 Kind: TypeAlias = type[OpenVinoEngine] | type[OnnxRuntimeEngine]
@@ -28,7 +29,7 @@ both = pytest.mark.parametrize("kind", [OpenVinoEngine, OnnxRuntimeEngine])
 
 async def means_of(kind: Kind, path: Path, images: np.ndarray, **options: Any) -> np.ndarray:
     """(n, 3): what the model of means says of some pictures, in one batch."""
-    engine = await kind.open(path, name="means", precision="fp32", **options)
+    engine = await open_model(kind, path, name="means", precision="fp32", **options)
     try:
         async with engine.lease() as slot:
             slot.images[: len(images)] = images
@@ -75,7 +76,7 @@ async def test_open_sizes(tmp_path: Path, kind: Kind) -> None:
 
 @both
 async def test_automatic_batch_on_a_processor_is_one(tmp_path: Path, kind: Kind) -> None:
-    engine = await kind.open(save_means(tmp_path / "m.onnx"), name="m", device="cpu", threads=1)
+    engine = await open_model(kind, save_means(tmp_path / "m.onnx"), name="m", device="cpu", threads=1)
     assert engine.max_batch == 1
     assert engine.info.inputs[0].shape == (-1, 3, 32, 32)
     await engine.close()
@@ -127,7 +128,7 @@ def without_weights(folder: Path) -> Path:
 async def test_files_that_cannot_be_read(tmp_path: Path, kind: Kind, make: Any) -> None:
     path = make(tmp_path)
     with pytest.raises(ModelError) as caught:
-        await kind.open(path, name="m")
+        await open_model(kind, path, name="m")
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 700
 
@@ -140,12 +141,12 @@ async def test_openvino_ir_without_its_weights(tmp_path: Path) -> None:
     np.testing.assert_allclose(await means_of(OpenVinoEngine, path, images), expected, rtol=1e-3)
     path.with_suffix(".bin").unlink()
     with pytest.raises(ModelError, match=r"its weights, m\.bin, are not beside it"):
-        await OpenVinoEngine.open(path, name="m")
+        await open_model(OpenVinoEngine, path, name="m")
 
 
 async def test_onnxruntime_reads_onnx_only(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"expected \.onnx"):
-        await OnnxRuntimeEngine.open(tmp_path / "m.xml", name="m")
+        await open_model(OnnxRuntimeEngine, tmp_path / "m.xml", name="m")
 
 
 @both
@@ -154,14 +155,14 @@ async def test_two_inputs_are_refused(tmp_path: Path, kind: Kind) -> None:
     add = helper.make_node("Add", ["a", "b"], ["sum"])
     path = save(tmp_path / "two.onnx", [add], {"a": ("float32", shape), "b": ("float32", shape)}, {"sum": shape})
     with pytest.raises(ModelError, match=r"its inputs are a float32 .*, b float32 .*; expected one picture tensor"):
-        await kind.open(path, name="two")
+        await open_model(kind, path, name="two")
 
 
 @both
 async def test_an_output_without_a_row_a_picture_is_refused(tmp_path: Path, kind: Kind) -> None:
     path = save_constant(tmp_path / "m.onnx", (7, 6))
     with pytest.raises(ModelError, match=r"output output has shape \(7, 6\)"):
-        await kind.open(path, name="m")
+        await open_model(kind, path, name="m")
 
 
 @both
@@ -170,7 +171,7 @@ async def test_an_unknown_operator_is_the_models_fault(tmp_path: Path, kind: Kin
     node = helper.make_node("Sorcery", ["pictures"], ["output"], domain="nobody.knows")
     path = save(tmp_path / "m.onnx", [node], {"pictures": ("float32", shape)}, {"output": shape})
     with pytest.raises(ModelError, match="Sorcery") as caught:
-        await kind.open(path, name="m")
+        await open_model(kind, path, name="m")
     assert str(path) in str(caught.value)
 
 
@@ -188,12 +189,12 @@ def test_a_failing_device_is_not_the_models_fault() -> None:
 async def test_a_device_that_is_not_there(tmp_path: Path, kind: Kind) -> None:
     path = save_means(tmp_path / "m.onnx")
     with pytest.raises(EngineError, match=r"engine\.device: .*no TPU.*it has .*CPU"):
-        await kind.open(path, name="m", device="TPU")
+        await open_model(kind, path, name="m", device="TPU")
 
 
 async def test_bf16_is_for_openvino(tmp_path: Path) -> None:
     with pytest.raises(EngineError, match=r"engine\.precision: bf16"):
-        await OnnxRuntimeEngine.open(save_means(tmp_path / "m.onnx"), name="m", precision="bf16")
+        await open_model(OnnxRuntimeEngine, save_means(tmp_path / "m.onnx"), name="m", precision="bf16")
 
 
 class _OldProcessor:
@@ -211,7 +212,7 @@ class _OldProcessor:
 async def test_bf16_where_the_processor_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openvino, "Core", _OldProcessor)
     with pytest.raises(EngineError, match=r"bf16 asked for, but CPU \(old one\) does not compute in it"):
-        await OpenVinoEngine.open(save_means(tmp_path / "m.onnx"), name="m", precision="bf16")
+        await open_model(OpenVinoEngine, save_means(tmp_path / "m.onnx"), name="m", precision="bf16")
 
 
 @pytest.mark.parametrize(("kind", "package"), [("openvino", "openvino"), ("onnxruntime", "onnx")])
@@ -219,7 +220,9 @@ async def test_a_package_that_is_not_installed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any, package: str
 ) -> None:
     monkeypatch.setitem(sys.modules, package, None)
-    monkeypatch.delitem(sys.modules, f"streamproc.engines.{kind}")
+    rooms = (f"streamproc.engines.{kind}", "streamproc.graphs.")
+    for loaded in [name for name in sys.modules if name.startswith(rooms)]:
+        monkeypatch.delitem(sys.modules, loaded)
     engine, model = EngineConfig(kind=kind), ModelConfig(path=save_means(tmp_path / "m.onnx"))
     with pytest.raises(DependencyError, match=rf"package {package}.*pip install 'streamproc\[{kind}\]'"):
         await open_engine(engine, model)
@@ -246,7 +249,7 @@ async def test_loading_leaves_the_loop_free(tmp_path: Path) -> None:
             await asyncio.sleep(0)
 
     ticking = asyncio.ensure_future(tick())
-    engine = await OpenVinoEngine.open(save_means(tmp_path / "m.onnx"), name="m")
+    engine = await open_model(OpenVinoEngine, save_means(tmp_path / "m.onnx"), name="m")
     ticking.cancel()
     assert ticks > 10
     await engine.close()

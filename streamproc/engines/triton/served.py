@@ -1,0 +1,135 @@
+"""What a served model takes and gives, read out of its configuration on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from tritonclient.grpc import model_config_pb2
+
+from streamproc.config import EngineConfig, ModelConfig
+from streamproc.engines.base import TensorInfo
+from streamproc.engines.intake import Intake, plan_intake
+from streamproc.errors import ModelError
+
+__all__ = ["TRITON_TYPES", "Served", "in_flight", "nbytes", "read_served"]
+
+_DTYPES = {
+    "TYPE_BOOL": "bool",
+    "TYPE_UINT8": "uint8",
+    "TYPE_UINT16": "uint16",
+    "TYPE_UINT32": "uint32",
+    "TYPE_UINT64": "uint64",
+    "TYPE_INT8": "int8",
+    "TYPE_INT16": "int16",
+    "TYPE_INT32": "int32",
+    "TYPE_INT64": "int64",
+    "TYPE_FP16": "float16",
+    "TYPE_FP32": "float32",
+    "TYPE_FP64": "float64",
+}
+TRITON_TYPES = {dtype: name.removeprefix("TYPE_") for name, dtype in _DTYPES.items()}
+"""The server's name of a tensor type by numpy's."""
+
+_GPU_BATCH = 8  # a GPU gains from batches; on a CPU several single requests at once do better
+_LEAST_IN_FLIGHT = 2  # one at work, one on its way: no idle time between two batches
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A served model as a client has to address it.
+
+    ``intake``: its one input, the pictures, and the batch we send at most. ``outputs``: with the batch as the first
+    dimension, -1 where open. ``instances``: batches the server works on at once. ``metadata``: the string parameters
+    of the configuration, which carry what the exporter wrote into the file (``names``, ``task``, ...).
+    """
+
+    intake: Intake
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    instances: int
+    on_gpu: bool
+    backend: str
+    metadata: Mapping[str, str]
+
+    def fits(self, other: Served) -> bool:
+        """Whether buffers made for one do for the other."""
+        return (self.intake, self.inputs, self.outputs) == (other.intake, other.inputs, other.outputs)
+
+
+def read_served(config: model_config_pb2.ModelConfig, engine: EngineConfig, model: ModelConfig) -> Served:
+    """Hold a model's configuration against what streamproc sends and against what was asked for.
+
+    Raises:
+        ModelError: its tensors do not suit, or max_batch or size is more than it takes.
+    """
+    batched = config.max_batch_size > 0
+    inputs = tuple(_tensor(model.name, tensor, batched=batched) for tensor in config.input)
+    outputs = tuple(_tensor(model.name, tensor, batched=batched) for tensor in config.output)
+    if config.model_transaction_policy.decoupled:
+        raise ModelError(
+            f"model {model.name}: it is served decoupled (any number of answers a request); expected one answer a "
+            "request. Remove model_transaction_policy from its config.pbtxt."
+        )
+    gpu = _on_gpu(config)
+    most = config.max_batch_size if batched else 1
+    wanted = engine.max_batch
+    if batched and wanted != "auto" and wanted > most:
+        raise ModelError(
+            f"model {model.name}: the server takes batches of up to {most} (max_batch_size); engine.max_batch asks "
+            f"for {wanted}. Set engine.max_batch to auto, or raise max_batch_size in the model's config.pbtxt."
+        )
+    intake = plan_intake(
+        model.name,
+        inputs,
+        max_batch=wanted,
+        auto_batch=min(_GPU_BATCH, most) if gpu and batched else 1,
+        size=model.size,
+    )
+    if not outputs:
+        raise ModelError(f"model {model.name}: its configuration names no output. Complete its config.pbtxt.")
+    return Served(
+        intake=intake,
+        inputs=inputs,
+        outputs=outputs,
+        instances=_instances(config),
+        on_gpu=gpu,
+        backend=config.backend or config.platform,
+        metadata={key: parameter.string_value for key, parameter in config.parameters.items()},
+    )
+
+
+def in_flight(engine: EngineConfig, served: Served) -> int:
+    """Batches at one server at once."""
+    return max(_LEAST_IN_FLIGHT, served.instances) if engine.in_flight == "auto" else engine.in_flight
+
+
+def _tensor(
+    model: str, tensor: model_config_pb2.ModelInput | model_config_pb2.ModelOutput, *, batched: bool
+) -> TensorInfo:
+    kind = model_config_pb2.DataType.Name(tensor.data_type)
+    if kind not in _DTYPES:
+        readable = kind.removeprefix("TYPE_")
+        raise ModelError(
+            f"model {model}: its tensor {tensor.name} is {readable}, which has no counterpart in numpy; expected "
+            "UINT8, FP16, FP32 or another number. Export the model with FP32 outputs."
+        )
+    shape = tuple(int(side) for side in tensor.dims)
+    return TensorInfo(name=tensor.name, dtype=_DTYPES[kind], shape=(-1, *shape) if batched else shape)
+
+
+def _on_gpu(config: model_config_pb2.ModelConfig) -> bool:
+    kinds = model_config_pb2.ModelInstanceGroup.Kind
+    named = [group.kind for group in config.instance_group]
+    return config.backend == "tensorrt" or kinds.Value("KIND_GPU") in named
+
+
+def _instances(config: model_config_pb2.ModelConfig) -> int:
+    counts: list[int] = [group.count * max(1, len(group.gpus)) for group in config.instance_group]
+    return max(1, sum(counts))
+
+
+def nbytes(shape: tuple[int, ...], dtype: str) -> int:
+    """Bytes of a tensor of this shape."""
+    return int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
