@@ -18,11 +18,13 @@ from streamproc.sources.probe import probe
 
 __all__ = ["Finding", "check"]
 
+_READY_S = 5.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One thing that was probed: ``camera gate``, ``model``, ``broker``, ``output file``; what was found, or what is
-    wrong and the remedy."""
+    """One thing that was probed: ``camera gate``, ``model`` (on each server), ``broker``, ``output file``; what was
+    found, or what is wrong and the remedy."""
 
     subject: str
     ok: bool
@@ -32,7 +34,7 @@ class Finding:
 async def check(config: Config) -> list[Finding]:
     """Probe cameras, model and engine, broker, ports and outputs, all at once; findings in that order."""
     probes = [_finding(f"camera {name}", _camera(name, camera)) for name, camera in config.cameras.items()]
-    probes.append(_finding("model", _model(config)))
+    probes += [_finding(subject, _model(one)) for subject, one in _models(config)]
     if config.mqtt is not None:
         probes.append(_finding("broker", _broker(config.mqtt)))
     for key, output in (("file", config.file), ("video", config.video)):
@@ -50,6 +52,16 @@ async def _finding(subject: str, message: Awaitable[str]) -> Finding:
 
 async def _camera(name: str, camera: CameraConfig) -> str:
     return await asyncio.to_thread(probe, name, files=camera.files, url=camera.url, transport=camera.transport)
+
+
+def _models(config: Config) -> list[tuple[str, Config]]:
+    """The model in each place where it is to run; a server that is not ready by now is not waited for as in a run."""
+    engine = config.engine
+    engine = engine.model_copy(update={"ready_timeout_s": min(engine.ready_timeout_s, _READY_S)})
+    if engine.urls is None:
+        return [("model", config.model_copy(update={"engine": engine}))]
+    alone = {url: engine.model_copy(update={"urls": None, "url": url}) for url in engine.urls}
+    return [(f"model at {url}", config.model_copy(update={"engine": one})) for url, one in alone.items()]
 
 
 async def _model(config: Config) -> str:

@@ -1,0 +1,6 @@
+"""``python -m streamproc.cli``."""
+
+from streamproc.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,209 @@
+"""``streamproc models``: from a model file to a model that Triton serves."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from streamproc.cli.terminal import EXIT_BAD_CONFIG, EXIT_FAILED, errors, fail, out, set_up_logging
+
+__all__ = ["models"]
+
+models = typer.Typer(help="Build, look at and manage the models that a Triton server serves.", no_args_is_help=True)
+
+Repository = Annotated[
+    Path, typer.Option("--repository", "-r", metavar="DIR", help="The model repository, the folder Triton reads.")
+]
+_HERE = Path("models")
+_SERVING, _GRAPH, _QUEUE, _PLAN = "Serving", "What is fused into the model", "Batching and queue", "TensorRT plans"
+
+
+@models.command()
+def build(
+    source: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file, or a TensorRT plan.")],
+    repository: Repository = _HERE,
+    backend: Annotated[
+        Literal["onnxruntime", "tensorrt", "openvino", "python"],
+        typer.Option(help="What runs it in the server; python is for servers without the others."),
+    ] = "onnxruntime",
+    runtime: Annotated[
+        Literal["openvino", "onnxruntime"] | None, typer.Option(help="What runs it in the python backend.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name; left out, the file's.")] = None,
+    version: Annotated[int | None, typer.Option(help="The version; left out, the next one.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite that version.")] = False,
+    labels: Annotated[
+        str | None, typer.Option(help="coco, a file, or names separated by commas; left out, the file's own.")
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option(help="Arithmetic; int8 needs --calibration.")
+    ] = "auto",
+    calibration: Annotated[Path | None, typer.Option(help="A folder of pictures like the cameras'.")] = None,
+    size: Annotated[
+        str | None, typer.Option(metavar="WxH", help="Input size, for a model that leaves it open.")
+    ] = None,
+    verify: Annotated[
+        list[Path] | None, typer.Option(help="Pictures, or folders of them, to compare on; left out, a drawn one.")
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(help="Pictures in one batch; 0 for no batching.", rich_help_panel=_QUEUE)
+    ] = None,
+    queue_delay_us: Annotated[
+        int, typer.Option(help="How long a batch waits for company.", rich_help_panel=_QUEUE)
+    ] = 0,
+    queue_timeout_ms: Annotated[
+        int, typer.Option(help="Requests that waited longer are turned away.", rich_help_panel=_QUEUE)
+    ] = 1000,
+    queue_size: Annotated[int, typer.Option(help="Requests that may wait.", rich_help_panel=_QUEUE)] = 128,
+    priority_levels: Annotated[
+        int, typer.Option(help="Levels that requests may name (engine.priority).", rich_help_panel=_QUEUE)
+    ] = 0,
+    default_priority: Annotated[
+        int | None, typer.Option(help="Of requests that name none.", rich_help_panel=_QUEUE)
+    ] = None,
+    instances: Annotated[
+        int | None, typer.Option(help="Copies that work side by side.", rich_help_panel=_SERVING)
+    ] = None,
+    instance_kind: Annotated[
+        Literal["auto", "cpu", "gpu"], typer.Option(help="What they run on.", rich_help_panel=_SERVING)
+    ] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads of each.", rich_help_panel=_SERVING)] = None,
+    version_policy: Annotated[
+        str | None, typer.Option(help="latest, latest:N, all, or numbers such as 1,3.", rich_help_panel=_SERVING)
+    ] = None,
+    fuse_intake: Annotated[
+        bool, typer.Option(help="Take uint8 pictures and scale them in the model.", rich_help_panel=_GRAPH)
+    ] = True,
+    fuse_suppression: Annotated[
+        bool | None,
+        typer.Option(help="Suppress overlapping boxes in the model; default for TensorRT.", rich_help_panel=_GRAPH),
+    ] = None,
+    confidence: Annotated[
+        float | None, typer.Option(help="Least confidence of its boxes, 0.25.", rich_help_panel=_GRAPH)
+    ] = None,
+    iou: Annotated[float | None, typer.Option(help="Overlap that it allows, 0.45.", rich_help_panel=_GRAPH)] = None,
+    max_detections: Annotated[
+        int | None, typer.Option(help="Boxes that it gives, 300.", rich_help_panel=_GRAPH)
+    ] = None,
+    onnx: Annotated[
+        Path | None, typer.Option(help="The ONNX file that a plan was built from.", rich_help_panel=_PLAN)
+    ] = None,
+    tensorrt_version: Annotated[
+        str | None, typer.Option(help="The server's, such as 10.3.", rich_help_panel=_PLAN)
+    ] = None,
+    compute_capability: Annotated[
+        str | None, typer.Option(help="Of the server's GPU, such as 8.6.", rich_help_panel=_PLAN)
+    ] = None,
+    plan_compute_capability: Annotated[
+        str | None, typer.Option(help="Of the GPU that the plan was built on.", rich_help_panel=_PLAN)
+    ] = None,
+) -> None:
+    """Make a model in the repository out of a model file."""
+    given: dict[str, Any] = dict(locals())
+    set_up_logging()
+    with errors():
+        from streamproc.repository.build import build as build_model
+        from streamproc.repository.options import BuildOptions
+        from streamproc.repository.policy import VersionPolicy
+
+        given |= {
+            "labels": _labels(labels),
+            "size": _size(size),
+            "verify": tuple(verify or ()),
+            "version_policy": None if version_policy is None else VersionPolicy.parse(version_policy),
+        }
+        del given["source"]
+        built = build_model(source, BuildOptions(**given))
+    _print(built)
+
+
+@models.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file, a plan, an .xml, or a model's folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """Tell what a model takes and gives, and whether streamproc can run it."""
+    set_up_logging()
+    with errors():
+        from streamproc.repository.inspection import inspect as inspect_model
+
+        found = inspect_model(path)
+    if as_json:
+        print(json.dumps(found.as_dict(), indent=2))
+    else:
+        _print(found)
+    raise typer.Exit(0 if found.runs else EXIT_FAILED)
+
+
+@models.command("list")
+def list_command(
+    repository: Repository = _HERE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
+) -> None:
+    """List the models of a repository, with their versions."""
+    with errors():
+        from streamproc.repository.versions import list_models
+
+        entries = list_models(repository)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(entry) for entry in entries], indent=2, default=dict))
+    elif not entries:
+        _print(f"{repository} holds no models. Build one with: streamproc models build MODEL.onnx")
+    for entry in () if as_json else entries:
+        _print(entry)
+    raise typer.Exit(EXIT_FAILED if any(entry.problem for entry in entries) else 0)
+
+
+@models.command()
+def serve(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model.")],
+    versions: Annotated[str, typer.Argument(metavar="VERSIONS", help="latest, latest:N, all, or numbers such as 1,3.")],
+    repository: Repository = _HERE,
+) -> None:
+    """Choose which versions of a model are served: forward, or back to an earlier one."""
+    with errors():
+        from streamproc.repository.policy import VersionPolicy
+        from streamproc.repository.versions import serve_versions
+
+        _print(serve_versions(repository, name, VersionPolicy.parse(versions)))
+
+
+@models.command()
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model.")],
+    version: Annotated[int, typer.Argument(metavar="VERSION", help="The version to delete.")],
+    repository: Repository = _HERE,
+) -> None:
+    """Delete a version of a model; with its last one, the model."""
+    with errors():
+        from streamproc.repository.versions import remove_version
+
+        left = remove_version(repository, name, version)
+    _print(left or f"{name} is gone: that was its last version")
+
+
+def _print(what: object) -> None:
+    out.print(str(what), markup=False, highlight=False, soft_wrap=True)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", text)
+    if match is None:
+        fail(f"--size: found {text!r}; expected width x height, such as 640x384", EXIT_BAD_CONFIG)
+    return int(match[1]), int(match[2])
+
+
+def _labels(text: str | None) -> Literal["coco"] | Path | tuple[str, ...] | None:
+    if text is None:
+        return None
+    if text == "coco":
+        return "coco"
+    path = Path(text)
+    return path if path.is_file() or "," not in text else tuple(label.strip() for label in text.split(","))
