@@ -20,7 +20,7 @@ __all__ = ["DEFAULT_IMAGE", "Installation", "ServerChoice", "find_server"]
 
 ServerChoice: TypeAlias = Literal["auto", "path", "docker", "wheel"]
 
-DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:25.11-py3"
+DEFAULT_IMAGE = "nvcr.io/nvidia/tritonserver:26.06-py3"
 _CONTAINER_PROGRAM = Path("/opt/tritonserver/bin/tritonserver")  # where NVIDIA's image has it, within a container
 _PROBE_TIMEOUT_S = 30.0
 _PULL_TIMEOUT_S = 3600.0  # the image is some 10 GB
