@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from streamproc import __version__
+from streamproc.cli.bench import bench
 from streamproc.cli.models import models
 from streamproc.cli.probing import check, schema, watch
 from streamproc.cli.run import run
@@ -31,6 +32,7 @@ for command in (run, check, watch, schema):
     cli.command()(command)
 cli.add_typer(models, name="models")
 cli.add_typer(triton, name="triton")
+cli.add_typer(bench, name="bench")
 
 
 def main() -> NoReturn:

@@ -15,6 +15,7 @@ from streamproc.config import EngineConfig
 
 if TYPE_CHECKING:
     from streamproc.bench.report import Row, TransportReport
+    from streamproc.bench.serving import Fused
     from streamproc.bench.transport import Plan, Transport
     from streamproc.triton_server.installation import ServerChoice
 
@@ -24,9 +25,9 @@ bench = typer.Typer(help="Measure what this machine does, and what it costs.", n
 
 _FILE, _SERVER, _OUTPUT = "A model file, with a server of its own", "A server that runs", "Output"
 _TRANSPORTS = ("cuda", "system", "none")
-_INPUTS = ("uint8", "float")
+_FUSED = ("none", "input", "all")
 _MOST = 256
-_LEFT = ("client", "transport", "input")
+_LEFT = ("client", "transport", "input", "output")
 _RIGHT = (
     "batch",
     "conc.",
@@ -41,7 +42,7 @@ _RIGHT = (
     "input",
     "infer",
     "output",
-    "CPU ms/image",
+    "CPU ms",
     "failed",
 )
 
@@ -54,16 +55,26 @@ def _bench() -> None:
 @bench.command()
 def transport(
     onnx: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A YOLO model to build and serve.", rich_help_panel=_FILE)
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A YOLO model in ONNX, to build and to serve.",
+            exists=True,
+            dir_okay=False,
+            rich_help_panel=_FILE,
+        ),
     ] = None,
     use: Annotated[
         Literal["auto", "path", "docker", "wheel"],
         typer.Option(help="Which server; auto takes the first there is.", rich_help_panel=_FILE),
     ] = "auto",
-    inputs: Annotated[
+    fused: Annotated[
         str,
-        typer.Option(help="Of uint8 (scaling fused into the model) and float (its own).", rich_help_panel=_FILE),
-    ] = "uint8",
+        typer.Option(
+            help="Of none (the model as it is), input (takes uint8 pictures), all (suppresses boxes as well).",
+            rich_help_panel=_FILE,
+        ),
+    ] = "input,all",
     url: Annotated[str | None, typer.Option(help="grpc://HOST:8001", rich_help_panel=_SERVER)] = None,
     model: Annotated[str | None, typer.Option(help="The model's name there.", rich_help_panel=_SERVER)] = None,
     baseline_model: Annotated[
@@ -78,7 +89,13 @@ def transport(
         typer.Option(metavar="NAME=VALUE", help="gRPC header; may be repeated.", rich_help_panel=_SERVER),
     ] = None,
     ca: Annotated[
-        Path | None, typer.Option(help="PEM file of authorities to trust, for grpcs://.", rich_help_panel=_SERVER)
+        Path | None,
+        typer.Option(
+            help="PEM file of authorities to trust, for grpcs://.",
+            exists=True,
+            dir_okay=False,
+            rich_help_panel=_SERVER,
+        ),
     ] = None,
     transports: Annotated[
         str, typer.Option(help="Of cuda, system and none (within the requests); auto takes all that work.")
@@ -108,7 +125,7 @@ def transport(
     for option, path in (("--csv", csv), ("--json", json)):
         if path is not None and not path.absolute().parent.is_dir():
             fail(f"{option}: the folder of {path} does not exist; make it first", EXIT_BAD_CONFIG)
-    taken = _words("--inputs", inputs, _INPUTS)
+    variants = _words("--fused", fused, _FUSED)
     sizes, concurrencies = _numbers("--batch-sizes", batch_sizes), _numbers("--concurrency", concurrency)
     ways = None if transports == "auto" else _words("--transports", transports, _TRANSPORTS)
     engine = None if url is None else _engine(url, header, ca)
@@ -125,7 +142,7 @@ def transport(
             picture=drawn_picture() if picture is None else read_picture(picture),
         )
         if onnx is not None:
-            work = _measure_file(onnx, use, taken, plan, baseline=baseline)
+            work = _measure_file(onnx, use, cast("tuple[Fused, ...]", variants), plan, baseline=baseline)
         else:
             assert engine is not None
             assert model is not None
@@ -138,17 +155,19 @@ def transport(
 
 
 async def _measure_file(
-    path: Path, use: ServerChoice, inputs: tuple[str, ...], plan: Plan, *, baseline: bool
+    path: Path, use: ServerChoice, variants: tuple[Fused, ...], plan: Plan, *, baseline: bool
 ) -> TransportReport:
     from streamproc.bench.serving import serve_file
     from streamproc.bench.transport import Target, measure_transport
 
-    async with serve_file(path, max_batch=max(plan.batch_sizes), choice=use, on_progress=_progress) as served:
-        names = {"uint8": served.fused, "float": served.own}
+    built: set[Fused] = {*variants, "none"} if baseline else set(variants)
+    async with serve_file(
+        path, sorted(built), max_batch=max(plan.batch_sizes), choice=use, on_progress=_progress
+    ) as served:
         target = Target(
             engine=EngineConfig(kind="triton", url=served.url),
-            models=tuple(names[taken] for taken in inputs),
-            baseline=served.own if baseline else None,
+            models=tuple(served.names[variant] for variant in variants),
+            baseline=served.names["none"] if baseline else None,
         )
         return await measure_transport(target, plan, on_progress=_progress)
 
@@ -209,7 +228,7 @@ def _print(text: str) -> None:
 
 def _show(report: TransportReport) -> None:
     subject = report.subject
-    models = ", ".join(f"{name} ({taken})" for taken, name in subject.models.items())
+    models = ", ".join(f"{name} ({taken})" for name, taken in subject.models.items())
     _print(f"{subject.processor}, {subject.cores} cores; {subject.server}, {subject.device}, {subject.backend}")
     _print(f"{models}, precision {subject.precision}; {subject.picture}")
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -223,10 +242,11 @@ def _show(report: TransportReport) -> None:
     for one in report.comparisons:
         row = one.row
         _print(
-            f"{row.transport}, {row.input}, batch {row.batch}, concurrency {row.concurrency}: "
-            f"{one.speedup:.2f} x the images/s of the tutorial's client, and 1/{one.cpu_saving:.1f} of its CPU "
-            f"an image; both found the same {one.detections} object(s)"
+            f"{row.transport}, {row.input} to {row.output}, batch {row.batch}, concurrency {row.concurrency}: "
+            f"{one.speedup:.2f} x the images/s of the tutorial's client, and 1/{one.cpu_saving:.1f} of its CPU an image"
         )
+    if report.agreed is not None:
+        _print(f"both clients found the same {report.agreed} object(s) in the picture")
     for note in report.notes:
         _print(f"note: {note}")
 
@@ -238,6 +258,7 @@ def _cells(row: Row) -> list[str]:
         row.client,
         row.transport,
         row.input,
+        row.output,
         str(row.batch),
         str(row.concurrency),
         f"{row.images_per_s:.1f}",

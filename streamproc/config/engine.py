@@ -93,7 +93,7 @@ class EngineConfig(Section):
     )
     in_flight: InFlight = Field(
         default="auto",
-        description="Batches at each server at once; auto takes the number of the model's instances.",
+        description="Batches at each server at once; auto takes one more than the model has instances.",
     )
     priority: int | None = Field(
         default=None,

@@ -15,7 +15,7 @@ import re
 import secrets
 import stat
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from numpy.typing import DTypeLike, NDArray
 from streamproc.errors import EngineError
 from streamproc.types import UInt8Array
 
-__all__ = ["Layout", "RegionError", "SystemRegion", "lay_out", "page_aligned", "sweep", "typed_view"]
+__all__ = ["Layout", "RegionError", "SystemRegion", "lay_out", "orphans", "page_aligned", "sweep", "typed_view"]
 
 _FOLDER = Path("/dev/shm")  # where shm_open(3) of glibc and musl looks for a segment
 _NAME = re.compile(r"streamproc-\d+-[0-9a-f]{16}")
@@ -147,6 +147,14 @@ def sweep() -> list[str]:
     except OSError:
         return []
     return [name for name in sorted(names) if _swept(_FOLDER / name)]
+
+
+def orphans(names: Iterable[str]) -> list[str]:
+    """Those among a server's regions that were ours and whose segment is gone: their creator was killed, and swept.
+
+    To be asked only where the server maps segments of this very folder.
+    """
+    return [name for name in names if _NAME.fullmatch(name) and not (_FOLDER / name).exists()]
 
 
 def typed_view(memory: UInt8Array | None, offset: int, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:

@@ -41,7 +41,7 @@ _CHANNEL_OPTIONS: list[tuple[str, int | str]] = [
 ]
 
 
-_TLS_WORDS = re.compile(r"(?i)\bssl|\btls\b|handshake|certificate")
+_TLS_WORDS = re.compile(r"(?i)\bssl|\btls\b|handshake|certificate|hostname verification")
 
 
 class Trouble(Enum):
@@ -75,8 +75,13 @@ class CallError(Exception):
 
     @property
     def nobody_there(self) -> bool:
-        """Whether nothing listens on the server's port: its process has ended."""
-        return self.trouble is Trouble.UNREACHABLE and "onnection refused" in self.said
+        """Whether nothing listens on the server's port: its process has ended.
+
+        gRPC tells of the address tried last, and of a name's two that may be the IPv6 one, where a server on 127.0.0.1
+        never listened.
+        """
+        said = self.said
+        return self.trouble is Trouble.UNREACHABLE and "onnection refused" in said and "ipv4:" in said
 
     @property
     def about_tls(self) -> bool:
@@ -114,11 +119,6 @@ class Connection:
         version: str = (await self._call("ServerMetadata", service_pb2.ServerMetadataRequest())).version
         return version
 
-    async def server_ready(self) -> bool:
-        """Whether the server has started: with strict readiness, all its models are loaded."""
-        answer = await self._call("ServerReady", service_pb2.ServerReadyRequest())
-        return bool(answer.ready)
-
     async def model_ready(self, model: str, version: str) -> bool:
         """Whether the model takes requests."""
         request = service_pb2.ModelReadyRequest(name=model, version=version)
@@ -152,10 +152,10 @@ class Connection:
             raise ValueError("name of a shared memory region: expected one, got nothing")
         await self._call("SystemSharedMemoryUnregister", service_pb2.SystemSharedMemoryUnregisterRequest(name=name))
 
-    async def knows_system_region(self, name: str) -> bool:
-        """Whether the server has a region of this name mapped."""
+    async def system_regions(self) -> set[str]:
+        """The names of the regions that the server has mapped, everybody's."""
         status = await self._call("SystemSharedMemoryStatus", service_pb2.SystemSharedMemoryStatusRequest())
-        return name in status.regions
+        return set(status.regions)
 
     async def register_cuda_region(self, name: str, handle: bytes, device: int, nbytes: int) -> None:
         """Let the server open GPU memory by its interprocess handle, in base64."""
@@ -164,10 +164,10 @@ class Connection:
         )
         await self._call("CudaSharedMemoryRegister", request)
 
-    async def knows_cuda_region(self, name: str) -> bool:
-        """Whether the server has GPU memory of this name open."""
+    async def cuda_regions(self) -> set[str]:
+        """The names of the GPU memory that the server has open, everybody's."""
         status = await self._call("CudaSharedMemoryStatus", service_pb2.CudaSharedMemoryStatusRequest())
-        return name in status.regions
+        return set(status.regions)
 
     async def unregister_cuda_region(self, name: str) -> None:
         """Let the server forget one region, known or not."""
@@ -206,11 +206,15 @@ def explain(url: str, error: CallError) -> str:
                 "and that the server uses TLS"
             )
         case Trouble.UNREACHABLE:
-            return f"triton {url}: cannot be reached: {said}. Is the server running, and is this its gRPC port?"
+            tls = "ask for our certificate (engine.tls)" if url.startswith("grpcs:") else "want TLS (grpcs://)"
+            return (
+                f"triton {url}: cannot be reached: {said}. Is the server running, is this its gRPC port, and does it "
+                f"{tls}?"
+            )
         case Trouble.SLOW:
             return f"triton {url}: no answer in time: {said}"
         case Trouble.DENIED:
-            return f"triton {url}: access denied: {said}. Check engine.headers, usually authorization"
+            return f"triton {url}: access denied: {said}. Check engine.headers"
         case Trouble.NOT_READY:
             return f"triton {url}: not ready: {said}"
         case _:

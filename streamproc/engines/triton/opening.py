@@ -89,7 +89,7 @@ async def _first_ready(servers: Sequence[Server], timeout_s: float, deadline_s: 
             for server, answer in zip(servers, answers, strict=True)
         )
         if now_s > deadline_s:
-            raise EngineError(f"no Triton server was ready within engine.ready_timeout_s, {timeout_s:g} s: {waiting}")
+            raise EngineError(f"no Triton server was ready within {timeout_s:g} s: {waiting}")
         if now_s - said_at_s > _PROGRESS_S:
             said_at_s = now_s
             _log.info("waiting for Triton, up to %.0f s more: %s", deadline_s - now_s, waiting)
@@ -117,11 +117,12 @@ async def _set_up(
                 f"model {model.name}: the servers at {first.url} and {server.url} serve it with different tensors. "
                 "Serve the same model on all of engine.urls."
             )
-    dead = await _free_the_dead()
+    for name in await asyncio.to_thread(sweep):
+        _log.info("freed the shared memory %s that a killed streamproc had left behind", name)
     outputs = await _warm_up(first, served, model, engine.ready_timeout_s)
     in_flight_each = in_flight(engine, served)
     slots = in_flight_each * len(servers) + _SPARE_SLOTS
-    buffers = await _share_memory(servers, found, outputs, slots, dead, engine, model)
+    buffers = await _share_memory(servers, found, outputs, slots, engine, model)
     try:
         description = await _describe(servers, first, served, in_flight_each, model)
     except BaseException:
@@ -139,14 +140,6 @@ async def _set_up(
         changed=changed,
         description=description,
     )
-
-
-async def _free_the_dead() -> list[str]:
-    """Unlink what killed processes of ours left behind; the names, which servers may still map."""
-    dead = await asyncio.to_thread(sweep)
-    for name in dead:
-        _log.info("freed the shared memory %s that a killed streamproc had left behind", name)
-    return dead
 
 
 async def _warm_up(server: Server, served: Served, model: ModelConfig, timeout_s: float) -> tuple[TensorInfo, ...]:
@@ -179,7 +172,6 @@ async def _share_memory(
     found: Mapping[Server, Served],
     outputs: Sequence[TensorInfo],
     slots: int,
-    dead: Sequence[str],
     engine: EngineConfig,
     model: ModelConfig,
 ) -> Buffers:
@@ -210,7 +202,7 @@ async def _share_memory(
                 server.why_not[transport] = str(error)
             continue
         for server in servers:
-            server.prepare(served, buffers, dead)
+            server.prepare(served, buffers)
         try:
             for server in found:
                 await server.attach()
@@ -232,20 +224,28 @@ async def _describe(
     servers: Sequence[Server], first: Server, served: Served, in_flight_each: int, model: ModelConfig
 ) -> dict[str, str | int]:
     versions = (await first.connection.model_metadata(model.name, version_of(model))).versions
-    described: dict[str, str | int] = {
+    return {
         "kind": "triton",
         "version": await first.connection.server_version(),
         "url": ", ".join(server.url for server in servers),
         "device": "GPU" if served.on_gpu else "CPU",
         "backend": served.backend,
         "model_version": ", ".join(versions),
-        "transport": _TRANSPORT_WORDS[first.transport],
+        **_transports(servers),
         "requests": in_flight_each * len(servers),
         "max_batch": served.intake.max_batch,
     }
-    for server in servers:
-        for transport, reason in server.why_not.items():
-            _log.info("triton %s: no %s: %s", server.url, _TRANSPORT_WORDS[transport], reason)
-        if server.ready:
-            _log.info("triton %s: tensors travel by %s", server.url, _TRANSPORT_WORDS[server.transport])
-    return described
+
+
+def _transports(servers: Sequence[Server]) -> dict[str, str]:
+    """The way that tensors take to each server, and why no better one."""
+    alone = len(servers) == 1
+    taken = [_TRANSPORT_WORDS[server.transport] if server.ready else "not there yet" for server in servers]
+    reasons = [
+        f"{'' if alone else f'{server.url} '}no {_TRANSPORT_WORDS[transport]}: {reason}"
+        for server in servers
+        for transport, reason in server.why_not.items()
+    ]
+    if not alone:
+        taken = [f"{server.url} {words}" for server, words in zip(servers, taken, strict=True)]
+    return {"transport": "; ".join(taken)} | ({"because": "; ".join(reasons)} if reasons else {})

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 
 from streamproc.backoff import Backoff
 from streamproc.config import EngineConfig, ModelConfig
 from streamproc.engines.cuda import CudaRegion
-from streamproc.engines.shared_memory import SystemRegion
+from streamproc.engines.shared_memory import SystemRegion, orphans
 from streamproc.engines.triton.buffers import Buffers, Transport, cuda_name
 from streamproc.engines.triton.connection import CallError, Connection, Trouble, explain
 from streamproc.engines.triton.served import Served, read_served
@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 # The pipeline is to run again within 2 s of the server's readiness: no attempt waits longer than half a second.
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 0.5
 _NO_WORD = (Trouble.UNREACHABLE, Trouble.SLOW)
-_STILL_AWAY_S = 30.0  # between two lines in the log about the same outage
+_WELL_S = 5.0  # what fails again sooner than this is tried again with more and more delay
+_STILL_AWAY_S = 30.0  # between two lines in the log about the same trouble
 _DETACH_S = 2.0
 _DETACH_POLL_S = 0.1
 
@@ -65,10 +66,10 @@ class Server:
         self._served: Served | None = None
         self._buffers: Buffers | None = None
         self._ill = asyncio.Event()
-        self._complaint = ("", 0.0)
+        self._complained_s: dict[Trouble | str, float] = {}
+        self._told = False
         self._silent_s = 0.0  # when it last left us without an answer
         self._mapping = asyncio.Lock()
-        self._dead: tuple[str, ...] = ()
         self.let_go = asyncio.Event()
 
     async def examine(self) -> Served:
@@ -80,8 +81,7 @@ class Server:
             EngineError: wrong or missing credentials, or no common TLS.
         """
         try:
-            if not await self.connection.server_ready():
-                raise CallError(Trouble.NOT_READY, "the server is starting and loads its models")
+            # Not the server's own readiness, which another model that failed to load can deny for good.
             if not await self._model_ready():
                 await self._why_not_ready()
             config = await self.connection.model_config(self._model.name, self._version)
@@ -125,9 +125,9 @@ class Server:
         states = {state or "not loaded" for _, state, _ in wanted}
         raise CallError(Trouble.NOT_READY, f"model {self._model.name} is {' and '.join(sorted(states))}")
 
-    def prepare(self, served: Served, buffers: Buffers, dead: Sequence[str] = ()) -> None:
-        """Say what is served and shared; ``dead`` names regions of killed processes that the server may still map."""
-        self._served, self._buffers, self._dead = served, buffers, (*self._dead, *dead)
+    def prepare(self, served: Served, buffers: Buffers) -> None:
+        """Say what is served and shared."""
+        self._served, self._buffers = served, buffers
 
     async def attach(self) -> None:
         """Let the server map our regions, and be ready.
@@ -137,9 +137,6 @@ class Server:
             EngineError: the transport that was asked for by name does not work with this server.
         """
         assert self._buffers is not None
-        for name in self._dead:
-            await self._unregister(name)
-        self._dead = ()
         self.transport = await self._map(self._buffers)
         self._become_ready()
 
@@ -151,7 +148,7 @@ class Server:
         except CallError as error:
             if error.trouble in _NO_WORD:
                 raise
-            await self._withdraw(buffers)  # it may have one of two
+            await self._withdraw(buffers.system.name)  # it may have one of two
             self.why_not[buffers.transport] = _why_not_shared(buffers.transport, error.said)
             if self._engine.shared_memory != "auto":
                 raise EngineError(
@@ -164,26 +161,29 @@ class Server:
     async def _register(self, system: SystemRegion, cuda: CudaRegion | None) -> None:
         """Register what the server does not know: a region that it works on must not be taken away from under it."""
         async with self._mapping:
-            if not await self.connection.knows_system_region(system.name):
+            known = await self.connection.system_regions()
+            if system.name not in known:
                 await self.connection.register_system_region(system.name, system.key, system.size)
             name = cuda_name(system.name)
-            if cuda is not None and not await self.connection.knows_cuda_region(name):
+            if cuda is not None and name not in await self.connection.cuda_regions():
                 await self.connection.register_cuda_region(name, cuda.raw_handle, cuda.device, cuda.size)
+            # It opened ours, so what is gone from our folder is gone for it as well.
+            for orphan in orphans(known):
+                _log.info("triton %s: still mapped %s of a killed streamproc; freed", self.url, orphan)
+                await self._withdraw(orphan)
 
     async def detach(self) -> None:
         """Get no more batches, and let the server forget our regions; it may be gone."""
         self.ready = False
-        if self._buffers is not None:
-            await self._withdraw(self._buffers)
+        if self._buffers is not None and self._buffers.system is not None:
+            await self._withdraw(self._buffers.system.name)
 
-    async def _withdraw(self, buffers: Buffers) -> None:
-        if buffers.system is None:
-            return
+    async def _withdraw(self, name: str) -> None:
         try:
             async with asyncio.timeout(_DETACH_S):
-                await self._unregister(buffers.system.name)
+                await self._unregister(name)
         except (CallError, TimeoutError) as error:
-            _log.debug("triton %s: could not be told to forget our shared memory: %s", self.url, error)
+            _log.debug("triton %s: could not be told to forget the shared memory %s: %s", self.url, name, error)
 
     async def _unregister(self, name: str) -> None:
         while True:
@@ -212,7 +212,7 @@ class Server:
         self._note(error)
         if self.ready:
             self.ready = False
-            self._complain(explain(self.url, error))
+            self._complain(error)
             self._ill.set()
             self._on_change()
 
@@ -248,13 +248,18 @@ class Server:
 
     async def keep(self) -> None:
         """Bring the server back whenever it is away, for ever."""
+        backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
         while True:
             if self.ready:
+                ready_s = time.monotonic()
                 await self._ill.wait()
-            await self._recover()
+                if time.monotonic() - ready_s > _WELL_S:
+                    backoff.reset()
+                else:
+                    await asyncio.sleep(backoff.next_s())
+            await self._recover(backoff)
 
-    async def _recover(self) -> None:
-        backoff = Backoff(_FIRST_RETRY_S, _LONGEST_RETRY_S)
+    async def _recover(self, backoff: Backoff) -> None:
         away_since_s = time.monotonic()
         while True:
             try:
@@ -262,19 +267,22 @@ class Server:
             except (CallError, FatalError) as error:
                 if isinstance(error, CallError):
                     self._note(error)
-                self._complain(explain(self.url, error) if isinstance(error, CallError) else str(error))
+                self._complain(error)
                 await asyncio.sleep(backoff.next_s())
             else:
-                self._complaint = ("", 0.0)
-                _log.info("triton %s: ready again after %.1f s", self.url, time.monotonic() - away_since_s)
+                if self._told:
+                    _log.info("triton %s: ready again after %.1f s", self.url, time.monotonic() - away_since_s)
+                self._told = False
                 return
 
-    def _complain(self, text: str) -> None:
-        """Log what is wrong: each thing once, and again after a while."""
+    def _complain(self, error: CallError | FatalError) -> None:
+        """Log what is wrong: each kind of trouble once, and again after a while."""
         now_s = time.monotonic()
-        if text != self._complaint[0] or now_s - self._complaint[1] > _STILL_AWAY_S:
-            self._complaint = (text, now_s)
-            _log.warning("%s; trying again", text)
+        kind: Trouble | str = error.trouble if isinstance(error, CallError) else str(error)
+        if now_s - self._complained_s.get(kind, -_STILL_AWAY_S) >= _STILL_AWAY_S:
+            self._complained_s[kind] = now_s
+            self._told = True
+            _log.warning("%s; trying again", explain(self.url, error) if isinstance(error, CallError) else error)
 
     async def _try_again(self) -> None:
         assert self._served is not None
@@ -294,7 +302,7 @@ class Server:
 
     async def _still_maps(self, system: SystemRegion | None) -> bool:
         try:
-            return system is not None and await self.connection.knows_system_region(system.name)
+            return system is not None and system.name in await self.connection.system_regions()
         except CallError as error:
             if error.trouble in _NO_WORD:
                 raise

@@ -239,3 +239,10 @@ def test_slots_and_their_parts_have_pages_of_their_own() -> None:
     assert layout.offsets[0] == (0, 2 * PAGE, 3 * PAGE)
     assert layout.offsets[2] == (10 * PAGE, 12 * PAGE, 13 * PAGE)
     assert layout.size == 15 * PAGE
+
+
+def test_orphans_are_ours_and_have_no_segment(folder: Path) -> None:
+    region = SystemRegion.create(1)
+    gone = f"streamproc-1-{'0' * 16}"
+    assert shared_memory.orphans([region.name, gone, f"{gone}-cuda", "neighbour", ""]) == [gone]
+    region.close()
