@@ -19,7 +19,7 @@ from streamproc.triton_server.programs import Progress
 
 __all__ = ["Fused", "ServedFile", "serve_file"]
 
-# A benchmark's own queue is as long as it asks for; no request is to be turned away.
+# A benchmark's own queue is as long as it asks for; no request is to be turned away. (python's has no limit anyway.)
 _QUEUE_TIMEOUT_MS = 60_000
 
 
@@ -63,7 +63,7 @@ async def serve_file(
                 max_batch=batch,
                 fuse_intake=fused != "none",
                 fuse_suppression=fused == "all",
-                queue_timeout_ms=_QUEUE_TIMEOUT_MS,
+                queue_timeout_ms=None if backend == "python" else _QUEUE_TIMEOUT_MS,
             )
             await asyncio.to_thread(build, path, options)
         async with managed_server(repository, choice=installation.kind, on_progress=on_progress) as url:

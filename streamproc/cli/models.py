@@ -54,12 +54,12 @@ def build(
         int | None, typer.Option(help="Pictures in one batch; 0 for no batching.", rich_help_panel=_QUEUE)
     ] = None,
     queue_delay_us: Annotated[
-        int, typer.Option(help="How long a batch waits for company.", rich_help_panel=_QUEUE)
-    ] = 0,
+        int | None, typer.Option(help="How long a batch waits for company, 0.", rich_help_panel=_QUEUE)
+    ] = None,
     queue_timeout_ms: Annotated[
-        int, typer.Option(help="Requests that waited longer are turned away.", rich_help_panel=_QUEUE)
-    ] = 1000,
-    queue_size: Annotated[int, typer.Option(help="Requests that may wait.", rich_help_panel=_QUEUE)] = 128,
+        int | None, typer.Option(help="Requests that waited longer are turned away, 1000.", rich_help_panel=_QUEUE)
+    ] = None,
+    queue_size: Annotated[int | None, typer.Option(help="Requests that may wait, 128.", rich_help_panel=_QUEUE)] = None,
     priority_levels: Annotated[
         int, typer.Option(help="Levels that requests may name (engine.priority).", rich_help_panel=_QUEUE)
     ] = 0,

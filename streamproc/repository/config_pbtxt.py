@@ -39,6 +39,8 @@ __all__ = [
 
 CONFIG_FILE = "config.pbtxt"
 LABELS_FILE = "labels.txt"
+_QUEUE_TIMEOUT_MS = 1000
+_QUEUE_SIZE = 128
 MODEL_FILES: Mapping[str, str] = {
     "onnxruntime": "model.onnx",
     "tensorrt": "model.plan",
@@ -110,7 +112,7 @@ def make_config(model: ServedModel, options: BuildOptions) -> pb.ModelConfig:
     set_policy(config, model.policy)
     for key, value in sorted(model.parameters.items()):
         config.parameters[key].string_value = value
-    if model.max_batch:
+    if model.max_batch and options.merges_requests:
         _add_queue(config, options)
     _add_warm_up(config)
     return config
@@ -206,13 +208,13 @@ def set_policy(config: pb.ModelConfig, policy: VersionPolicy) -> None:
 
 def _add_queue(config: pb.ModelConfig, options: BuildOptions) -> None:
     batching = config.dynamic_batching
-    batching.max_queue_delay_microseconds = options.queue_delay_us
+    batching.max_queue_delay_microseconds = options.queue_delay_us or 0
     policy = batching.default_queue_policy
     policy.timeout_action = pb.ModelQueuePolicy.REJECT
     # A request's own timeout counts only where it is below this one: without a default it would be ignored.
-    policy.default_timeout_microseconds = options.queue_timeout_ms * 1000
+    policy.default_timeout_microseconds = (options.queue_timeout_ms or _QUEUE_TIMEOUT_MS) * 1000
     policy.allow_timeout_override = True
-    policy.max_queue_size = options.queue_size
+    policy.max_queue_size = options.queue_size or _QUEUE_SIZE
     if options.priority_levels:
         batching.priority_levels = options.priority_levels
         batching.default_priority_level = options.default_priority or options.priority_levels

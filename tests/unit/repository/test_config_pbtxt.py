@@ -110,6 +110,15 @@ def test_queue_as_asked_for() -> None:
     assert batching.default_queue_policy.max_queue_size == 9
 
 
+@pytest.mark.parametrize(
+    ("options", "merges"),
+    [({}, False), ({"instance_kind": "gpu"}, True), ({"queue_size": 9}, True), ({"priority_levels": 2}, True)],
+)
+def test_requests_to_python_on_a_processor_are_merged_only_if_asked_for(options: Any, merges: bool) -> None:
+    config = made(replace(MODEL, backend="python"), backend="python", **options)
+    assert config.HasField("dynamic_batching") == merges
+
+
 @pytest.mark.parametrize(("default", "expected"), [(None, 3), (1, 1)])
 def test_priorities(default: int | None, expected: int) -> None:
     batching = made(priority_levels=3, default_priority=default).dynamic_batching
