@@ -42,9 +42,10 @@ class BuildOptions:
     request that has waited this long in the server is rejected, and requests may ask for less, never for more;
     ``queue_size`` (128) requests wait at most. The python backend on a processor has no such queue unless one of these
     or priorities are asked for: each instance works picture by picture, and a server that merges requests lets one
-    instance do what two would do side by side (measured: 60 instead of 65 pictures/s on two cores). ``priority_levels``: 0 for none, else requests name 1 (first) to this, ``default_priority``
-    (the last) where they name none. ``version_policy``: which versions are served; None keeps what the model has, the
-    newest at first.
+    instance do what two would do side by side (measured: 60 instead of 65 pictures/s on two cores).
+
+    ``priority_levels``: 0 for none, else requests name 1 (first) to this, ``default_priority`` (the last) where they
+    name none. ``version_policy``: which versions are served; None keeps what the model has, the newest at first.
 
     ``labels``: ``coco``, a file, or the names; None takes the model's own. ``verify``: picture files, or folders of
     them, on which the result is held against the source; a drawn picture without any.

@@ -210,17 +210,15 @@ class Buffers:
                 found[name] = np.frombuffer(answer.raw_output_contents[index], dtype).reshape(shape)[:count]
         return found
 
-    def outgrown(self) -> bool:
-        """Take outputs within the answer from now on; False when that is how they come already.
+    def outgrown(self, request: service_pb2.ModelInferRequest) -> bool:
+        """Take outputs within the answer from now on; whether that is another way than this request's.
 
         For when the server finds a slot too small: the model gives more for some pictures than for a black one.
         """
-        names = {part.tensor.name for part in self._outputs}
-        if self._inline_outputs == names:
-            return False
-        self._inline_outputs = names
-        self._prepared.clear()
-        return True
+        if not self._inline_outputs:
+            self._inline_outputs = {part.tensor.name for part in self._outputs}
+            self._prepared.clear()
+        return any(wanted.parameters for wanted in request.outputs)
 
     def close(self) -> None:
         """Give the regions back. Views stay valid memory."""

@@ -8,9 +8,10 @@ soon as it is ready.
 from __future__ import annotations
 
 import asyncio
-import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+
+from tritonclient.grpc import service_pb2
 
 from streamproc.backoff import Backoff
 from streamproc.config import EngineConfig, ModelConfig
@@ -23,8 +24,6 @@ from streamproc.engines.triton.server import ABANDONED_S, Server
 from streamproc.errors import EngineAwayError, EngineError
 
 __all__ = ["TritonEngine"]
-
-_log = logging.getLogger(__name__)
 
 _CLOSE_S = 3.0
 
@@ -167,17 +166,17 @@ class TritonEngine:
             try:
                 answer = await server.connection.infer(request, max(ABANDONED_S, self._timeout_s))
             except CallError as error:
-                if healed or not await self._heal(server, error):
+                if healed or not await self._heal(server, error, request):
                     raise
                 healed = True
             else:
                 return self._buffers.read(slot, count, request, answer)
 
-    async def _heal(self, server: Server, error: CallError) -> bool:
-        """Whether the request is worth sending again at once."""
+    async def _heal(self, server: Server, error: CallError, request: service_pb2.ModelInferRequest) -> bool:
+        """Whether it is worth sending again at once, put differently."""
         if error.trouble is Trouble.NO_REGION:
             return await server.map_again()
-        return error.trouble is Trouble.TOO_SMALL and self._buffers.outgrown()
+        return error.trouble is Trouble.TOO_SMALL and self._buffers.outgrown(request)
 
     def _failure(self, server: Server, error: CallError) -> EngineAwayError | EngineError:
         if error.trouble in (Trouble.REFUSED, Trouble.TOO_SMALL):
