@@ -119,14 +119,13 @@ def check_broker_url(url: str) -> str:
             did_you_mean(_OTHER_BROKER_NAMES.get(scheme, scheme), _BROKER_PORTS) or "Use the broker's MQTT listener."
         )
         raise RefusedError(found=f"an address of the kind {scheme}://", expected=_BROKER_EXPECTED, remedy=remedy)
-    parts = _split(url, _BROKER_EXPECTED)
-    if "@" in match[2]:
-        remedy = "Move them to the keys mqtt.username and mqtt.password."
-        raise RefusedError(found="a user name or password in the address", expected=_BROKER_EXPECTED, remedy=remedy)
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        remedy = "Remove what follows the port; topics are made from mqtt.prefix, site and the camera's name."
-        raise RefusedError(found="a path behind the address", expected=_BROKER_EXPECTED, remedy=remedy)
-    host, port = _check_host(parts, _BROKER_EXPECTED, "the broker")
+    host, port = _check_server(
+        url,
+        expected=_BROKER_EXPECTED,
+        whose="the broker",
+        users="Move them to the keys mqtt.username and mqtt.password.",
+        path="Remove what follows the port; topics are made from mqtt.prefix, site and the camera's name.",
+    )
     if scheme == "embedded" and not _is_loopback(host):
         raise RefusedError(
             found="embedded:// with an address that is not this machine's own",
@@ -145,15 +144,24 @@ def check_triton_url(url: str) -> str:
     if scheme not in ("grpc", "grpcs"):
         remedy = "Name the port of Triton's gRPC service, 8001 unless the server was told otherwise."
         raise RefusedError(found=f"an address of the kind {scheme}://", expected=_TRITON_EXPECTED, remedy=remedy)
-    parts = _split(url, _TRITON_EXPECTED)
-    if "@" in match[2]:
-        remedy = "Triton knows no users: send a token with engine.headers."
-        raise RefusedError(found="a user name or password in the address", expected=_TRITON_EXPECTED, remedy=remedy)
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        remedy = "Remove what follows the port; the model is named by model.name."
-        raise RefusedError(found="a path behind the address", expected=_TRITON_EXPECTED, remedy=remedy)
-    host, port = _check_host(parts, _TRITON_EXPECTED, "the server")
+    host, port = _check_server(
+        url,
+        expected=_TRITON_EXPECTED,
+        whose="the server",
+        users="Triton knows no users: send a token with engine.headers.",
+        path="Remove what follows the port; the model is named by model.name.",
+    )
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or _TRITON_PORT}"
+
+
+def _check_server(url: str, *, expected: str, whose: str, users: str, path: str) -> tuple[str, int | None]:
+    """Host and port of an address that has nothing else; ``users`` and ``path`` say what to do about those."""
+    parts = _split(url, expected)
+    if "@" in url:
+        raise RefusedError(found="a user name or password in the address", expected=expected, remedy=users)
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise RefusedError(found="a path behind the address", expected=expected, remedy=path)
+    return _check_host(parts, expected, whose)
 
 
 def _split(url: str, expected: str) -> SplitResult:
