@@ -91,6 +91,13 @@ class CameraStatusMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="
     reason: Annotated[str, msgspec.Meta(description="One word, such as timeout; null when there is none.")] | None
     since: _Time
     fps: Annotated[float, msgspec.Meta(ge=0, description="Frames a second lately.")]
+    clock: Annotated[
+        Literal["rtcp", "arrival"] | None,
+        msgspec.Meta(
+            description="Where capture times come from: the camera's RTCP sender reports, or the packets' arrival; "
+            "null for files, and while it is not online."
+        ),
+    ]
     site: _Site
     camera: _Camera
 
@@ -160,6 +167,7 @@ def encode_camera_status(status: CameraStatus, *, site: str, fps: float) -> byte
         reason=status.reason,
         since=_utc(status.since_utc_ns),
         fps=round(fps, 1),
+        clock=status.clock,
         site=site,
         camera=status.camera,
     )

@@ -11,6 +11,7 @@ Each :class:`DropReason` belongs to exactly one stage, so the flat ``dropped`` o
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import threading
@@ -19,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Literal
 
 import numpy as np
 
@@ -53,6 +55,8 @@ class DropReason(Enum):
     """Damaged, or dependent on something damaged: skipped to the next keyframe."""
     NO_PICTURE = ("no_picture", Stage.DECODE)
     """A packet that the decoder took and that gave no picture of its own (a second field, an undecodable lead-in)."""
+    SKIPPED = ("skipped", Stage.DECODE)
+    """Left out on purpose: the camera's ``decode`` or ``sample_fps`` asks for fewer."""
     UNDECODED = ("undecoded", Stage.DECODE)
     """Still in the decoder when the run ended."""
     OVERLOAD = ("overload", Stage.INFER)
@@ -239,6 +243,14 @@ class StatusBoard:
         self._statuses[camera] = CameraStatus(camera=camera, state=state, reason=reason, since_utc_ns=self._utc_ns())
         for signal in self._signals:
             signal.ring()
+
+    def timed_by(self, camera: str, clock: Literal["rtcp", "arrival"] | None) -> None:
+        """Record where an online camera's capture times come from."""
+        present = self._statuses[camera]
+        if present.state is CameraState.ONLINE and present.clock != clock:
+            self._statuses[camera] = dataclasses.replace(present, clock=clock)
+            for signal in self._signals:
+                signal.ring()
 
     def statuses(self) -> dict[str, CameraStatus]:
         """The state of every camera, in configuration order."""

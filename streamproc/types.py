@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
+    "AccessUnit",
     "CameraState",
     "CameraStatus",
     "ColorMatrix",
@@ -172,6 +173,20 @@ class FrameResult:
     model: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessUnit:
+    """One encoded picture: ``data`` is its Annex B byte stream, with the parameter sets in front of every keyframe.
+
+    ``pts_s`` is media time in seconds, monotone within a run; ``captured_utc_ns`` the picture's capture time in UTC.
+    """
+
+    data: bytes
+    codec: Literal["h264", "hevc"]
+    pts_s: float
+    keyframe: bool
+    captured_utc_ns: int
+
+
 class CameraState(StrEnum):
     """What a camera's retained status says."""
 
@@ -182,9 +197,14 @@ class CameraState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CameraStatus:
-    """One camera's state since ``since_utc_ns``; ``reason`` is one word (``eof``, ``timeout``, ...) or None."""
+    """One camera's state since ``since_utc_ns``; ``reason`` is one word (``eof``, ``timeout``, ...) or None.
+
+    ``clock``: whether its frames' capture times make use of the camera's RTCP sender reports or are those of arrival;
+    None where no stream is read.
+    """
 
     camera: str
     state: CameraState
     reason: str | None
     since_utc_ns: int
+    clock: Literal["rtcp", "arrival"] | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,16 +16,16 @@ PACKAGES = "gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-base gstreamer1.0-pl
 
 
 @contextmanager
-def serve(path: Path, *login: str) -> Iterator[int]:
-    """An RTSP server that plays ``path`` as /cam; its port."""
-    with start_server(path, *login) as (_, port):
+def serve(path: Path, *login: str, options: Sequence[str] = ()) -> Iterator[int]:
+    """An RTSP server that plays ``path`` as /cam; its port. ``options`` as of ``rtsp_camera.py``."""
+    with start_server(path, *login, options=options) as (_, port):
         yield port
 
 
 @contextmanager
-def start_server(path: Path, *login: str) -> Iterator[tuple[subprocess.Popen[str], int]]:
+def start_server(path: Path, *login: str, options: Sequence[str] = ()) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """The server's process, killed in the end, and its port."""
-    command = ["/usr/bin/python3", str(SERVER), str(path), *login]
+    command = ["/usr/bin/python3", str(SERVER), str(path), *options, *(["--login", *login] if login else [])]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -1,16 +1,23 @@
-"""A camera for tests: serves an MP4 or MKV file with H.264 by GStreamer's RTSP server, at its own pace, once a client.
+"""A camera for tests: serves an MP4, MKV or AVI file by GStreamer's RTSP server, at its own pace, once a client.
 
 Run by the system's Python, whose ``gi`` package has the GStreamer bindings:
-``python3 rtsp_camera.py FILE [USER PASSWORD]``. Prints its port when it is ready; ends with its standard input.
+``python3 rtsp_camera.py FILE [--codec h264|h265|jpeg] [--login USER PASSWORD] [--udp-only] [--sets-once]``. Prints its
+port when it is ready; ends with its standard input. ``--sets-once``: parameter sets come in the description of the
+stream, not before each keyframe.
 """
 
+import argparse
 import sys
 
 import gi
 
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+gi.require_version("GstRtsp", "1.0")
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+
+DEMUXERS = {".mp4": "qtdemux", ".mkv": "matroskademux", ".avi": "avidemux"}
+PAYLOADERS = {"h264": "rtph264pay", "h265": "rtph265pay", "jpeg": "rtpjpegpay"}
 
 
 def require_login(server: "GstRtspServer.RTSPServer", factory: "GstRtspServer.RTSPMediaFactory", *login: str) -> None:
@@ -28,16 +35,26 @@ def require_login(server: "GstRtspServer.RTSPServer", factory: "GstRtspServer.RT
 
 
 def main() -> None:
-    path, *login = sys.argv[1:]
+    parser = argparse.ArgumentParser()
+    parser.add_argument("path")
+    parser.add_argument("--codec", choices=PAYLOADERS, default="h264")
+    parser.add_argument("--login", nargs=2, default=[])
+    parser.add_argument("--udp-only", action="store_true")
+    parser.add_argument("--sets-once", action="store_true")
+    args = parser.parse_args()
     Gst.init(None)
-    demuxer = "matroskademux" if path.endswith(".mkv") else "qtdemux"
+    payloader = f"{PAYLOADERS[args.codec]} name=pay0 pt={26 if args.codec == 'jpeg' else 96}"
+    if args.codec != "jpeg":
+        payloader += f" config-interval={0 if args.sets_once else -1}"
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service("0")
     factory = GstRtspServer.RTSPMediaFactory()
-    factory.set_launch(f"( filesrc location={path} ! {demuxer} ! rtph264pay name=pay0 pt=96 config-interval=-1 )")
-    if login:
-        require_login(server, factory, *login)
+    factory.set_launch(f"( filesrc location={args.path} ! {DEMUXERS[args.path[-4:]]} ! {payloader} )")
+    if args.udp_only:
+        factory.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
+    if args.login:
+        require_login(server, factory, *args.login)
     server.get_mount_points().add_factory("/cam", factory)
     server.attach(None)
     print(server.get_bound_port(), flush=True)

@@ -5,38 +5,47 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import Literal
 
 import av
 from av.container import InputContainer
-from av.stream import Discard
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from streamproc.channel import Closed
 from streamproc.errors import SourceError
-from streamproc.sources.decoder import Decoder
+from streamproc.sources.capture import CaptureClock, ClockSource, sent_utc_ns
+from streamproc.sources.decoder import DecodeMode, Decoder
 from streamproc.sources.faults import (
     UnsupportedError,
     file_error,
     no_keyframe_error,
     no_picture_error,
-    no_video_error,
     stream_error,
 )
+from streamproc.sources.nal import codec_of
+from streamproc.sources.opening import (
+    Acceleration,
+    HardwareChoice,
+    Transport,
+    opened,
+    stream_options,
+    with_login,
+)
 from streamproc.sources.picture import PictureMaker
-from streamproc.sources.timing import MediaClock, Pacer, TimestampPicker
-from streamproc.telemetry import CameraLedger, RateLimitedLog
-from streamproc.types import Frame, Picture
+from streamproc.sources.tap import PacketTap
+from streamproc.sources.timing import FrameSampler, MediaClock, Pacer, TimestampPicker
+from streamproc.telemetry import CameraLedger, DropReason, RateLimitedLog
+from streamproc.types import AccessUnit, Frame, Picture
 
-__all__ = ["AvReader", "Transport"]
+__all__ = ["AvReader"]
 
 logger = logging.getLogger(__name__)
 
-Transport = Literal["auto", "tcp", "udp"]
+_TAP_REMEDY = "only H.264 and H.265 streams can. Watch its annotated stream, or set the camera to one of these."
 
 
 class AvReader:
@@ -54,10 +63,16 @@ class AvReader:
         stop: when set, reading ends at the next packet, and waiting for a picture's time at once.
         realtime: play files at their own pace, as a camera would; their frames are ``live``.
         open_timeout_s, read_timeout_s: how long a camera may take to answer, and to send its next packet.
+        decode: see :class:`~streamproc.sources.decoder.Decoder`.
+        sample_fps: hand on at most so many pictures a second, evenly by media time; the others are not converted.
+        hwaccel: decode on such a device where there is one, in software otherwise.
+        on_packet: takes an H.264 or H.265 stream's packets on the reader's thread while ``tapped``; must not wait.
+            Their ``pts_s`` is media time in decoding order, of an origin of its own.
         clock_ns, utc_ns: the monotonic clock and UTC.
 
     Attributes:
         codec, rate: of what was opened last, as libav names it and in frames a second (None: not known).
+        tapped: whether ``on_packet`` is called; may be set from any thread at any time.
     """
 
     PATIENCE_S = 30.0
@@ -76,6 +91,10 @@ class AvReader:
         realtime: bool = True,
         open_timeout_s: float = 10.0,
         read_timeout_s: float = 10.0,
+        decode: DecodeMode = "all",
+        sample_fps: float | None = None,
+        hwaccel: Acceleration = "none",
+        on_packet: Callable[[AccessUnit], None] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -85,90 +104,102 @@ class AvReader:
         self._on_online = on_online
         self._stop = stop
         self._realtime = realtime
-        self._open_timeout_s = open_timeout_s
-        self._read_timeout_s = read_timeout_s
+        self._timeouts_s = (open_timeout_s, read_timeout_s)
+        self._decode: DecodeMode = decode
+        self._sampler = FrameSampler(sample_fps) if sample_fps else None
+        self._hardware = HardwareChoice(camera, hwaccel)
+        self._on_packet = on_packet
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._log = RateLimitedLog(logger, interval_s=10.0)
         self._media = MediaClock()
+        self._tap_media = MediaClock()
+        self._capture = CaptureClock()
         self._pacer = Pacer(wait=stop.wait, on_lag=self._warn_of_lag, clock_ns=clock_ns)
         self._maker = PictureMaker()
         self._strict = True
-        self._emitted = 0
-        self._packet_ns = 0
+        self._pictures = self._emitted = 0
+        self._packet_ns = self._packet_captured_ns = 0
+        self._from_camera = False
         self.codec = ""
         self.rate: float | None = None
+        self.tapped = False
 
     @property
     def emitted(self) -> int:
         """Frames handed on so far; the next one's ``seq``."""
         return self._emitted
 
+    @property
+    def pictures(self) -> int:
+        """Sound pictures so far, handed on or left out by ``sample_fps``."""
+        return self._pictures
+
+    @property
+    def clock(self) -> ClockSource | None:
+        """Where a camera's capture times come from; None for files."""
+        return self._capture.source if self._from_camera else None
+
     def read_file(self, path: Path) -> None:
         """Read a file to its end, or until stopped. Raises :class:`SourceError`."""
-        before, was_strict = self._emitted, self._strict
+        before, was_strict = self._pictures, self._strict
         try:
             # The protocol is named lest a colon in the path be taken for one.
-            with self._opened(f"file:{path}", {}) as (container, stream):
+            with self._open(f"file:{path}", {}) as (container, stream):
                 self._read(container, stream, from_camera=False)
         except (av.FFmpegError, UnsupportedError) as exc:
             raise file_error(self.camera, path, exc) from exc
-        if self._emitted == before and not self._stop.is_set():
+        if self._pictures == before and not self._stop.is_set():
             if was_strict and not self._strict:
                 self.read_file(path)
             else:
                 raise no_picture_error(self.camera, path)
 
-    def read_stream(self, url: str, transport: Transport = "auto") -> None:
-        """Read an RTSP stream until stopped; it ends in no other way than by :class:`SourceError`."""
-        options = {
-            "timeout": str(round(self._read_timeout_s * 1e6)),  # µs; the socket's own limit
-            "allowed_media_types": "video",
-            # The rate is only a fallback here: do not sit on the first pictures to estimate it.
-            "fpsprobesize": "0",
-        }
-        options |= {"rtsp_flags": "prefer_tcp"} if transport == "auto" else {"rtsp_transport": transport}
+    def read_stream(self, url: str, transport: Transport = "auto", *, username: str = "", password: str = "") -> None:
+        """Read an RTSP stream until stopped; it ends in no other way than by :class:`SourceError`.
+
+        A ``username`` and ``password``, as they are, go before those in the url.
+        """
+        open_timeout_s, read_timeout_s = self._timeouts_s
+        options = stream_options(transport, read_timeout_s)
         opening_ns = self._packet_ns = self._clock_ns()
         try:
-            with self._opened(url, options) as (container, stream):
+            with self._open(with_login(url, username, password), options) as (container, stream):
                 self._read(container, stream, from_camera=True)
         except (av.FFmpegError, UnsupportedError) as exc:
             if self._stop.is_set():
                 return
-            opened = self._packet_ns > opening_ns
+            answered = self._packet_ns > opening_ns
             waited_s = (self._clock_ns() - self._packet_ns) / 1e9
-            limit_s = self._read_timeout_s if opened else self._open_timeout_s
-            raise stream_error(self.camera, url, exc, opened=opened, timed_out=waited_s > 0.9 * limit_s) from exc
+            limit_s = read_timeout_s if answered else open_timeout_s
+            raise stream_error(self.camera, url, exc, opened=answered, timed_out=waited_s > 0.9 * limit_s) from exc
         if not self._stop.is_set():
             raise SourceError(f"camera {self.camera}: the camera ended the stream.", reason="eof")
 
-    @contextmanager
-    def _opened(self, url: str, options: dict[str, str]) -> Iterator[tuple[InputContainer, VideoStream]]:
-        """An open input and its video stream; both are dead memory once this is left."""
-        timeouts = (self._open_timeout_s, self._read_timeout_s)
-        with av.open(url, options=options, timeout=timeouts) as container:
-            stream = container.streams.best("video")
-            if not isinstance(stream, VideoStream):
-                raise no_video_error(self.camera, url, [other.type for other in container.streams])
-            if stream.codec_context is None:
-                raise UnsupportedError(f"codec {stream.codec_tag!r}: no decoder for it")
-            for other in container.streams:
-                other.discard = Discard.default if other is stream else Discard.all
-            yield container, stream
+    def _open(self, url: str, options: dict[str, str]) -> AbstractContextManager[tuple[InputContainer, VideoStream]]:
+        return opened(self.camera, url, options, timeouts_s=self._timeouts_s, hardware=self._hardware)
 
     def _read(self, container: InputContainer, stream: VideoStream, *, from_camera: bool) -> None:
         """Hand on every picture to the end, or until stopped; libav's errors while reading come out as they are."""
         rate = stream.guessed_rate or stream.average_rate
         self.codec, self.rate = stream.codec_context.name, float(rate) if rate else None
+        self._from_camera = from_camera
         self._media.begin(self.rate)
+        self._tap_media.begin(self.rate)
+        # libav's parser knows that a picture of these is whole when it sees the next.
+        self._capture.begin(held=codec_of(self.codec) is not None)
         picker = TimestampPicker()
         online = False
-        with closing(self._frames(container, stream, from_camera=from_camera)) as frames:
+        with closing(self._frames(container, stream)) as frames:
             for frame in frames:
                 ticks = picker.pick(frame.pts, frame.dts)
                 seconds = None if ticks is None or frame.time_base is None else ticks * float(frame.time_base)
                 pts_s = self._media.advance(seconds)
-                captured_ns = self._captured_ns(pts_s, from_camera=from_camera)
+                self._pictures += 1
+                if self._sampler is not None and not self._sampler.wants(pts_s):
+                    self._ledger.dropped(DropReason.SKIPPED)
+                    continue
+                captured_ns = self._captured_ns(pts_s)
                 if captured_ns is None:
                     return
                 picture = self._maker.make(frame)
@@ -190,17 +221,17 @@ class AvReader:
                 seq=seq,
                 pts_s=pts_s,
                 captured_ns=captured_ns,
-                captured_utc_ns=self._utc_ns() - (self._clock_ns() - captured_ns),
+                captured_utc_ns=self._in_utc(captured_ns),
                 live=live,
                 picture=picture,
             )
         )
 
-    def _frames(
-        self, container: InputContainer, stream: VideoStream, *, from_camera: bool
-    ) -> Generator[VideoFrame, None, None]:
+    def _frames(self, container: InputContainer, stream: VideoStream) -> Generator[VideoFrame, None, None]:
         """Sound pictures in presentation order; those still in the decoder come before an error is raised."""
-        decoder = Decoder(stream, self._ledger, strict=self._strict)
+        decoder = Decoder(stream, self._ledger, strict=self._strict, mode=self._decode)
+        codec = codec_of(self.codec)
+        tap = PacketTap(stream, codec) if codec is not None and self._on_packet is not None else None
         started_ns, some = self._clock_ns(), False
         try:
             for packet in container.demux(stream):
@@ -208,11 +239,13 @@ class AvReader:
                     return
                 if not packet.size:  # libav's end mark, and the empty chunks by which AVI repeats a picture
                     continue
-                self._packet_ns = self._clock_ns()
+                self._stamp(packet)
+                if self.tapped:
+                    self._pass_on(packet, tap)
                 for frame in decoder.feed(packet):
                     some = True
                     yield frame
-                if from_camera and not some:
+                if self._from_camera and not some:
                     self._lose_patience(decoder, (self._packet_ns - started_ns) / 1e9)
             for frame in decoder.drain():
                 some = True
@@ -225,19 +258,37 @@ class AvReader:
             if self._strict and not some and decoder.failed_keyframes:
                 self._be_lenient()
 
+    def _stamp(self, packet: Packet[VideoStream]) -> None:
+        self._packet_ns = self._packet_captured_ns = self._clock_ns()
+        if self._from_camera:
+            self._packet_captured_ns = self._capture.captured_ns(self._packet_ns, sent_utc_ns(packet))
+
+    def _pass_on(self, packet: Packet[VideoStream], tap: PacketTap | None) -> None:
+        if tap is None or self._on_packet is None:
+            self._log.warning("tap", "camera %s: %s cannot be passed on: %s", self.camera, self.codec, _TAP_REMEDY)
+            return
+        ticks = packet.pts if packet.dts is None else packet.dts
+        pts_s = self._tap_media.advance(None if ticks is None else ticks * float(packet.time_base))
+        unit = tap.unit(packet, pts_s=pts_s, captured_utc_ns=self._in_utc(self._packet_captured_ns))
+        if unit is not None:
+            self._on_packet(unit)
+
+    def _in_utc(self, monotonic_ns: int) -> int:
+        return self._utc_ns() - (self._clock_ns() - monotonic_ns)
+
     def _lose_patience(self, decoder: Decoder, waited_s: float) -> None:
         if waited_s > self.PATIENCE_S or decoder.failed_keyframes >= self.HOPELESS_KEYFRAMES:
             raise no_keyframe_error(self.camera, waited_s)
 
-    def _captured_ns(self, pts_s: float, *, from_camera: bool) -> int | None:
+    def _captured_ns(self, pts_s: float) -> int | None:
         """When the picture was taken, as far as can be told; None when stopped while waiting for that moment.
 
-        Of a camera it is the arrival of the packet that let the picture out. The picture's own packet may have come
+        Of a camera it is the time of the packet that let the picture out. The picture's own packet may have come
         frames earlier, where a camera sends B-pictures: no part of the delay that can be helped here, and its times
         would go back and forth.
         """
-        if from_camera:
-            return self._packet_ns
+        if self._from_camera:
+            return self._packet_captured_ns
         return self._pacer.hold(pts_s) if self._realtime else self._clock_ns()
 
     def _be_lenient(self) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import av
 from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from streamproc.sources.h264 import LostReferenceDetector
+from streamproc.sources.nal import HEAD_BYTES, codec_of, is_disposable, length_bytes
 from streamproc.telemetry import CameraLedger, DropReason
 
-__all__ = ["Decoder"]
+__all__ = ["DecodeMode", "Decoder"]
+
+DecodeMode = Literal["all", "nonref", "keyframes"]
 
 
 class Decoder:
@@ -25,12 +30,14 @@ class Decoder:
         strict: take every violation for damage. Without it less is noticed (B-pictures that depend on a damaged one,
             lost references of H.265), but cameras whose every packet violates the standard (a truncated SEI is a
             common one) can be watched.
+        mode: which packets are worth decoding: ``all``; ``nonref`` leaves out those that no other picture is predicted
+            from (half of them or more, where a camera sends such), ``keyframes`` everything but keyframes.
     """
 
     MAX_HELD = 32
     """More packets than this are in no decoder: 16 reordered pictures of two fields each (H.264, A.3.1)."""
 
-    def __init__(self, stream: VideoStream, ledger: CameraLedger, *, strict: bool) -> None:
+    def __init__(self, stream: VideoStream, ledger: CameraLedger, *, strict: bool, mode: DecodeMode = "all") -> None:
         context = stream.codec_context
         # One thread: as many cameras as there are already fill the cores, and frame threading delays every picture.
         context.thread_count = 1
@@ -38,11 +45,16 @@ class Decoder:
             context.options = {"err_detect": "explode"}
         self._context = context
         self._ledger = ledger
+        self._mode = mode
+        self._codec = codec_of(context.name)
+        self._lengths = length_bytes(self._codec, context.extradata) if self._codec else 0
         self._held = 0
         self._failed_keyframes = 0
         self._skipping: DropReason | None = DropReason.NO_PICTURE
         self._tainted = False
-        self._lost = LostReferenceDetector(context.extradata) if context.name == "h264" else None
+        # Keyframes have no references that could be lost.
+        watchful = self._codec == "h264" and mode != "keyframes"
+        self._lost = LostReferenceDetector(context.extradata) if watchful else None
 
     @property
     def failed_keyframes(self) -> int:
@@ -54,6 +66,9 @@ class Decoder:
         self._ledger.received()
         # The parser hands a picture out when it sees the start of the next, with the next one's mark.
         tainted, self._tainted = self._tainted or packet.is_corrupt, packet.is_corrupt
+        if self._mode == "keyframes" and not packet.is_keyframe:
+            self._ledger.dropped(DropReason.SKIPPED)
+            return []
         if tainted:
             self._held += 1
             self._discard()
@@ -63,6 +78,9 @@ class Decoder:
                 self._ledger.dropped(self._skipping)
                 return []
             self._skipping = None
+        if self._mode == "nonref" and self._is_disposable(packet):
+            self._ledger.dropped(DropReason.SKIPPED)
+            return []
         self._held += 1
         if self._lost is not None and self._lost.lost_before(memoryview(packet)):
             self._discard()
@@ -78,6 +96,10 @@ class Decoder:
     def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         try:
             frames = self._context.decode(packet)
+            if self._mode == "keyframes" and packet is not None:
+                # Nothing follows that would push the picture out before the next keyframe.
+                frames += self._context.decode(None)
+                self._context.flush_buffers()
         except av.FFmpegError:
             self._failed_keyframes += packet is not None and packet.is_keyframe
             self._discard()
@@ -91,6 +113,11 @@ class Decoder:
         # Second fields and hidden pictures (VP9) never come out; they must not look like a growing backlog.
         self._settle(DropReason.NO_PICTURE, keep=self.MAX_HELD)
         return frames
+
+    def _is_disposable(self, packet: Packet[VideoStream]) -> bool:
+        if self._codec is None:
+            return packet.is_disposable
+        return is_disposable(self._codec, bytes(memoryview(packet)[:HEAD_BYTES]), self._lengths)
 
     def _discard(self) -> None:
         """Throw away what is inside, and all that comes before the next keyframe."""

@@ -7,14 +7,13 @@ next keyframe comes out smeared, flagged as sound. The stream itself tells: ``fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+
+from streamproc.sources.nal import HEAD_BYTES, annex_b, length_bytes, nal_units
 
 __all__ = ["LostReferenceDetector"]
 
 _SLICE, _IDR_SLICE, _SPS = 1, 5, 7
-_HEAD_BYTES = 4096
-"""Parameter sets and SEI in front of the first slice fit into this; a slice beyond it is not looked at."""
 _HEADER_BYTES = 256
 """Far more than a slice header up to frame_num, and than an SPS with scaling lists up to what is read of it."""
 _CHROMA_PROFILES = frozenset({100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135})
@@ -67,14 +66,13 @@ class LostReferenceDetector:
     """
 
     def __init__(self, extradata: bytes | None) -> None:
-        self._length_bytes = 0
+        self._length_bytes = length_bytes("h264", extradata)
         self._sps: _Sps | None = None
         self._reference: int | None = None
-        if extradata and extradata[0] == 1 and len(extradata) > 8:
-            self._length_bytes = (extradata[4] & 3) + 1
+        if extradata and self._length_bytes:
             self._learn(extradata[8 : 8 + int.from_bytes(extradata[6:8], "big")])
         elif extradata:
-            for nal in _annex_b(extradata):
+            for nal in annex_b(extradata):
                 self._learn(nal)
 
     def resync(self) -> None:
@@ -83,8 +81,8 @@ class LostReferenceDetector:
 
     def lost_before(self, packet: bytes | memoryview) -> bool:
         """Whether a reference picture is missing between the last packet and this one."""
-        head = bytes(packet[:_HEAD_BYTES])
-        for nal in self._units(head):
+        head = bytes(packet[:HEAD_BYTES])
+        for nal in nal_units(head, self._length_bytes):
             kind = nal[0] & 31
             if kind == _SPS:
                 self._learn(nal)
@@ -118,24 +116,6 @@ class LostReferenceDetector:
                 self._sps = _parse_sps(nal)
             except ValueError:
                 self._sps = None
-
-    def _units(self, data: bytes) -> Iterator[bytes]:
-        if not self._length_bytes:
-            yield from _annex_b(data)
-            return
-        at = 0
-        while (start := at + self._length_bytes) < len(data):
-            at = start + int.from_bytes(data[at:start], "big")
-            yield data[start : max(at, start + 1)]
-
-
-def _annex_b(data: bytes) -> Iterator[bytes]:
-    """The NAL units between start codes (Annex B); the zeros of a long start code stay at the previous unit's end."""
-    start = data.find(b"\x00\x00\x01") + 3
-    while 3 <= start < len(data):
-        after = data.find(b"\x00\x00\x01", start)
-        yield data[start : after if after >= 0 else len(data)] or b"\x00"
-        start = after + 3 if after >= 0 else len(data)
 
 
 def _frame_num(nal: bytes, sps: _Sps) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamproc.channel import Closed
-from streamproc.sources.av_reader import AvReader, Transport
+from streamproc.sources.av_reader import AvReader
+from streamproc.sources.opening import Transport
 from streamproc.telemetry import CameraLedger
 from streamproc.types import Frame
 
@@ -15,7 +16,14 @@ __all__ = ["probe"]
 
 
 def probe(
-    camera: str, *, files: Sequence[Path], url: str, transport: Transport = "auto", timeout_s: float = 10.0
+    camera: str,
+    *,
+    files: Sequence[Path],
+    url: str,
+    transport: Transport = "auto",
+    username: str = "",
+    password: str = "",
+    timeout_s: float = 10.0,
 ) -> str:
     """What a camera sends, for people: codec, size, frame rate; of several files the first.
 
@@ -43,7 +51,7 @@ def probe(
     if files:
         reader.read_file(files[0])
     else:
-        reader.read_stream(url, transport)
+        reader.read_stream(url, transport, username=username, password=password)
     width, height = seen[0].picture.size
     rate = f" at {reader.rate:.4g} FPS" if reader.rate else ""
     others = f", the first of {len(files)} files" if len(files) > 1 else ""

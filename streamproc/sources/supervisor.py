@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from streamproc.errors import SourceError
-from streamproc.sources.av_reader import AvReader, Transport
+from streamproc.sources.av_reader import AvReader
+from streamproc.sources.capture import ClockSource
+from streamproc.sources.decoder import DecodeMode
+from streamproc.sources.opening import Acceleration, Transport
 from streamproc.sources.retry import RetryDelays
 from streamproc.telemetry import CameraLedger, RateLimitedLog, StatusBoard
-from streamproc.types import CameraState, Frame
+from streamproc.types import AccessUnit, CameraState, Frame
 
 __all__ = ["CameraSource", "SourceOutcome"]
 
@@ -49,6 +52,8 @@ class CameraSource:
             closed for the source to stop in time.
         realtime, loop, transport: as in the configuration.
         ledger, status: the camera's books and the board of all cameras.
+        username, password: the camera's login, as they are; they go before those in the url, and are shown nowhere.
+        decode, sample_fps, hwaccel, on_packet: see :class:`AvReader`.
         retry: how long to wait before a stream is tried again.
         read_timeout_s: see :class:`AvReader`; also the limit for opening.
     """
@@ -68,12 +73,19 @@ class CameraSource:
         transport: Transport = "auto",
         ledger: CameraLedger,
         status: StatusBoard,
+        username: str = "",
+        password: str = "",
+        decode: DecodeMode = "all",
+        sample_fps: float | None = None,
+        hwaccel: Acceleration = "none",
+        on_packet: Callable[[AccessUnit], None] | None = None,
         retry: RetryDelays | None = None,
         read_timeout_s: float = 10.0,
     ) -> None:
         self.camera = camera
         self._files = tuple(files)
         self._url = url
+        self._login = {"username": username, "password": password}
         self._loop_files = loop
         self._transport: Transport = transport
         self._ledger = ledger
@@ -93,7 +105,20 @@ class CameraSource:
             realtime=realtime,
             open_timeout_s=read_timeout_s,
             read_timeout_s=read_timeout_s,
+            decode=decode,
+            sample_fps=sample_fps,
+            hwaccel=hwaccel,
+            on_packet=on_packet,
         )
+
+    @property
+    def clock(self) -> ClockSource | None:
+        """Where the camera's capture times come from; None for files."""
+        return self._reader.clock
+
+    def watch(self, watched: bool) -> None:
+        """Hand packets to ``on_packet`` from now on, or no longer; from any thread."""
+        self._reader.tapped = watched
 
     def request_stop(self) -> None:
         """End :meth:`run` soon; on the event loop, at any time, as often as one likes."""
@@ -122,7 +147,7 @@ class CameraSource:
     async def _run_files(self) -> SourceOutcome:
         error: SourceError | None = None
         while True:
-            before = self._reader.emitted
+            before = self._reader.pictures
             for path in self._files:
                 failure = await self._attempt(partial(self._reader.read_file, path))
                 if self._stop.is_set():
@@ -132,12 +157,13 @@ class CameraSource:
                     self._log.warning(str(path), "%s", failure)
                     self._status.set(self.camera, CameraState.OFFLINE, failure.reason)
             # A round without a picture would be followed by endless others.
-            if not self._loop_files or self._reader.emitted == before:
-                return SourceOutcome(ended=True, error=error if self._reader.emitted == 0 else None)
+            if not self._loop_files or self._reader.pictures == before:
+                return SourceOutcome(ended=True, error=error if self._reader.pictures == 0 else None)
 
     async def _run_stream(self) -> SourceOutcome:
+        read = partial(self._reader.read_stream, self._url, self._transport, **self._login)
         while not self._stop.is_set():
-            failure = await self._attempt(partial(self._reader.read_stream, self._url, self._transport))
+            failure = await self._attempt(read)
             if failure is None:
                 break
             online_s = 0.0 if self._online_since_s is None else time.monotonic() - self._online_since_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-__all__ = ["MediaClock", "Pacer", "TimestampPicker"]
+__all__ = ["FrameSampler", "MediaClock", "Pacer", "TimestampPicker"]
 
 
 class TimestampPicker:
@@ -68,6 +68,33 @@ class MediaClock:
         self._previous_s = timestamp_s
         self._pts_s = 0.0 if self._pts_s is None else self._pts_s + step_s
         return self._pts_s
+
+
+class FrameSampler:
+    """Chooses at most ``fps`` pictures a second, as evenly as they come.
+
+    Pictures are due on a grid of one period, and may come up to a period and a half late before the grid moves on: so
+    it settles between the pictures of a camera that jitters, and a pause is not made up for.
+    """
+
+    SLACK_S = 0.001
+    """Containers round to a millisecond."""
+
+    def __init__(self, fps: float) -> None:
+        self._period_s = 1 / fps
+        self._due_s = 0.0
+
+    def wants(self, pts_s: float) -> bool:
+        """Whether to hand on the picture of media time ``pts_s``, which must not go back.
+
+        >>> sampler = FrameSampler(10.0)
+        >>> [n for n in range(12) if sampler.wants(n / 25)]
+        [0, 3, 5, 8, 10]
+        """
+        if pts_s < self._due_s - self.SLACK_S:
+            return False
+        self._due_s = max(self._due_s + self._period_s, pts_s - self._period_s / 2)
+        return True
 
 
 class Pacer:

@@ -9,6 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -56,6 +57,14 @@ def started(*args: str | Path, log: Path, cwd: Path | None = None) -> Iterator[s
             if process.poll() is None:
                 process.kill()
             process.wait(TIMEOUT_S)
+
+
+def wait_for_log(log: Path, text: str) -> None:
+    """Wait until a background command has written this."""
+    pause, deadline_s = threading.Event(), time.monotonic() + TIMEOUT_S
+    while text not in log.read_text():
+        assert time.monotonic() < deadline_s, f"{text!r} never came:\n{log.read_text()}"
+        pause.wait(0.05)
 
 
 def write_config(folder: Path, **content: Any) -> Path:
@@ -109,7 +118,7 @@ class Subscriber:
 
 
 _STAGES = (
-    ("received", "decoded", ("corrupt", "no_picture", "undecoded")),
+    ("received", "decoded", ("corrupt", "no_picture", "skipped", "undecoded")),
     ("decoded", "inferred", ("overload", "stale", "engine", "shutdown")),
     ("inferred", "published", ("late", "sink", "unpublished")),
 )

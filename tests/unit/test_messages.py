@@ -82,7 +82,7 @@ def test_camera_status() -> None:
     payload = encode_camera_status(status, site="depot", fps=23.976)
     assert payload.decode() == (
         '{"schema":"streamproc.status/1","state":"offline","reason":"timeout","since":"2025-11-20T15:04:05.123Z",'
-        '"fps":24.0,"site":"depot","camera":"gate"}'
+        '"fps":24.0,"clock":null,"site":"depot","camera":"gate"}'
     )
     message = decode_status(payload)
     assert isinstance(message, CameraStatusMessage)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from streamproc.errors import SourceError
 from streamproc.sources.av_reader import AvReader
@@ -44,8 +45,9 @@ def read_files(
     stop: threading.Event | None = None,
     clock_ns: Callable[[], int] = time.monotonic_ns,
     keep: Callable[[Frame], Frame] = lambda frame: frame,
+    **options: Any,
 ) -> Reading:
-    """Read the files one after another, noting what fails."""
+    """Read the files one after another, noting what fails; ``options`` go to the reader."""
     reading = Reading()
     reader = AvReader(
         "cam",
@@ -55,6 +57,7 @@ def read_files(
         stop=stop or threading.Event(),
         realtime=realtime,
         clock_ns=clock_ns,
+        **options,
     )
     for path in paths:
         try:

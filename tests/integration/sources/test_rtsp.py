@@ -8,12 +8,15 @@ import logging
 import signal
 import socket
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from streamproc.errors import SourceError
-from streamproc.sources.av_reader import AvReader, Transport
+from streamproc.sources.av_reader import AvReader
+from streamproc.sources.opening import Transport
 from streamproc.sources.retry import RetryDelays
 from streamproc.sources.supervisor import CameraSource
 from streamproc.telemetry import CameraLedger, StatusBoard
@@ -28,14 +31,21 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("rtsp") / "clip.mp4", frames=40)
 
 
-def read(url: str, transport: Transport = "tcp", *, frames: int = 1000, timeout_s: float = 20) -> Reading:
-    return Reading(url, transport, frames, timeout_s)
+def read(
+    url: str,
+    transport: Transport = "tcp",
+    *,
+    frames: int = 1000,
+    timeout_s: float = 20,
+    login: Mapping[str, str] | None = None,
+) -> Reading:
+    return Reading(url, transport, frames, timeout_s, login or {})
 
 
 class Reading:
     """One connection, read to its end or up to so many frames."""
 
-    def __init__(self, url: str, transport: Transport, frames: int, timeout_s: float) -> None:
+    def __init__(self, url: str, transport: Transport, frames: int, timeout_s: float, login: Mapping[str, str]) -> None:
         self.frames: list[Frame] = []
         self.error: SourceError | None = None
         self.ledger = CameraLedger("cam")
@@ -51,7 +61,7 @@ class Reading:
             read_timeout_s=timeout_s,
         )
         try:
-            reader.read_stream(url, transport)
+            reader.read_stream(url, transport, **login)
         except SourceError as error:
             self.error = error
 
@@ -75,6 +85,53 @@ def test_a_camera_plays_over_every_transport(clip: Path, transport: Transport) -
     assert_closed(reading.ledger.tally())
 
 
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+@pytest.mark.parametrize("codec", ["h265", "jpeg"])
+def test_a_camera_may_send_other_codecs(tmp_path: Path, codec: str, transport: Transport) -> None:
+    if codec == "h265":
+        path = write_video(tmp_path / "v.mkv", frames=40, codec="libx265")
+    else:  # RFC 2435 leaves the standard's own Huffman tables out of the stream
+        path = write_video(
+            tmp_path / "v.avi", frames=40, codec="mjpeg", pix_fmt="yuvj420p", options={"huffman": "default"}
+        )
+    with serve(path, options=["--codec", codec]) as port:
+        reading = read(f"rtsp://127.0.0.1:{port}/cam", transport, frames=20)
+    assert reading.error is None
+    assert [number_in(frame.picture) for frame in reading.frames] == list(range(20))
+
+
+def test_a_camera_that_insists_on_udp_is_obliged(clip: Path) -> None:
+    with serve(clip, options=["--udp-only"]) as port:
+        reading = read(f"rtsp://127.0.0.1:{port}/cam", "auto", frames=20)
+    assert reading.error is None
+    assert [number_in(frame.picture) for frame in reading.frames] == list(range(20))
+
+
+def test_what_jams_between_camera_and_reader_is_age_once_the_camera_reports(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "long.mp4", frames=400)
+    stop, ages_ms = threading.Event(), list[float]()
+    jam_over: threading.Timer | None = None
+    with start_server(path) as (server, port):
+
+        def emit(frame: Frame) -> None:
+            nonlocal jam_over
+            if reader.clock == "rtcp" and jam_over is None:
+                server.send_signal(signal.SIGSTOP)
+                jam_over = threading.Timer(0.5, server.send_signal, [signal.SIGCONT])
+                jam_over.start()
+                ages_ms.clear()
+            ages_ms.append(frame.age_ms(time.monotonic_ns()))
+            if jam_over is not None and len(ages_ms) == 10:
+                stop.set()
+
+        ledger = CameraLedger("cam")
+        reader = AvReader("cam", emit=emit, ledger=ledger, on_online=lambda: None, stop=stop)
+        reader.read_stream(f"rtsp://127.0.0.1:{port}/cam", "tcp")
+        assert jam_over is not None
+        jam_over.join()
+    assert 300 < max(ages_ms) < 2500
+
+
 def test_the_end_of_a_stream_is_an_error_with_closed_books(clip: Path) -> None:
     with serve(clip) as port:
         reading = read(f"rtsp://127.0.0.1:{port}/cam")
@@ -89,11 +146,46 @@ def test_a_password_is_asked_for_and_never_shown(clip: Path) -> None:
         good = read(f"rtsp://admin:s3cret@127.0.0.1:{port}/cam", frames=5)
         bad = read(f"rtsp://admin:wr0ng@127.0.0.1:{port}/cam")
         none = read(f"rtsp://127.0.0.1:{port}/cam")
-    assert len(good.frames) == 5
+        apart = read(
+            f"rtsp://other:login@127.0.0.1:{port}/cam", frames=5, login={"username": "admin", "password": "s3cret"}
+        )
+    assert len(good.frames) == len(apart.frames) == 5
     for reading in (bad, none):
         assert reading.error is not None
         assert reading.error.reason == "auth"
         assert "wr0ng" not in str(reading.error)
+
+
+async def test_a_login_apart_may_hold_any_character_and_is_shown_nowhere(
+    clip: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    username, password = "ad@min", "p@s:s/w#r?d %40é"
+    asked: list[CameraSource] = []
+
+    def give_up() -> float:
+        asked[0].request_stop()
+        return 0.0
+
+    with serve(clip, username, password) as port:
+        url = f"rtsp://127.0.0.1:{port}/cam"
+        good = read(url, frames=5, login={"username": username, "password": password})
+        asked.append(
+            CameraSource(
+                "cam",
+                url=url,
+                username=username,
+                password="wr@ng:s3cret",
+                emit=lambda frame: None,
+                ledger=CameraLedger("cam"),
+                status=StatusBoard(["cam"]),
+                retry=RetryDelays(random=give_up),
+            )
+        )
+        async with asyncio.timeout(30):
+            await asked[0].run()
+    assert len(good.frames) == 5
+    assert "user name" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 def test_a_wrong_path(clip: Path) -> None:

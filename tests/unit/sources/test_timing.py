@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamproc.sources.timing import MediaClock, Pacer, TimestampPicker
+from streamproc.sources.timing import FrameSampler, MediaClock, Pacer, TimestampPicker
 
 TIMESTAMPS = st.lists(st.one_of(st.none(), st.floats(-1e6, 1e6, allow_subnormal=False).map(lambda s: round(s, 3))))
 
@@ -55,6 +55,27 @@ def test_sound_presentation_times_are_taken_as_they_are(steps: list[int]) -> Non
 def test_a_picked_timestamp_is_one_of_the_two(pairs: list[tuple[int | None, int | None]]) -> None:
     picker = TimestampPicker()
     assert all(picker.pick(pts, dts) in (pts, dts) for pts, dts in pairs)
+
+
+@given(
+    fps=st.floats(0.1, 60),
+    steps=st.lists(st.floats(0.001, 20), max_size=100),
+)
+def test_sampling_never_exceeds_its_rate(fps: float, steps: list[float]) -> None:
+    sampler = FrameSampler(fps)
+    taken = [pts_s for pts_s in itertools.accumulate(steps, initial=0.0) if sampler.wants(pts_s)]
+    assert taken[0] == 0.0
+    for first, last in itertools.combinations(range(len(taken)), 2):
+        # One more than the time between them has room for, half a period of grid and the slack.
+        assert last - first <= (taken[last] - taken[first] + FrameSampler.SLACK_S) * fps + 1.501
+
+
+@pytest.mark.parametrize("rate", [5, 10, 12, 15, 24, 25, 30, 60])
+@pytest.mark.parametrize("jitter_s", [0.0, 0.004])
+def test_sampling_gives_the_rate_asked_for_or_the_cameras(rate: int, jitter_s: float) -> None:
+    sampler = FrameSampler(10.0)
+    times = [n / rate + jitter_s * (-1) ** n for n in range(rate * 60)]
+    assert sum(sampler.wants(max(pts_s, 0.0)) for pts_s in times) == pytest.approx(60 * min(rate, 10), abs=3)
 
 
 class FakeTime:
