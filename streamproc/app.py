@@ -30,6 +30,7 @@ from streamproc.pipeline import Lane, Outlet, Pipeline
 from streamproc.preprocess import letterbox_into
 from streamproc.report import build_report, cpu_seconds
 from streamproc.sources.supervisor import CameraSource
+from streamproc.streams import LiveStreams
 from streamproc.telemetry import CameraLedger, CameraTally, DropReason, RateLimitedLog, StatusBoard
 from streamproc.tracking import CameraTracker
 from streamproc.types import CameraStatus, Detections, Frame
@@ -99,6 +100,10 @@ async def run(
         for outlet in running.outlets:
             await outlet.sink.start()
         on_ready(f"model {detector}")
+        if running.streams is not None and config.rtsp is not None:
+            await running.streams.start()
+            opened.push_async_callback(running.streams.close)
+            on_ready(f"live streams at rtsp://{config.rtsp.listen}/CAMERA")
         # What is loaded by now stays: a full collection would stop every thread for 40 ms to find that out again.
         gc.collect()
         gc.freeze()
@@ -121,6 +126,10 @@ class _Run:
         self._ledgers = {name: CameraLedger(name) for name in config.cameras}
         self._all_live = all(camera.realtime for camera in config.cameras.values())
         sinks = open_sinks(config, self._board, fps_of=lambda camera: self._fps.get(camera, (0.0, 0.0))[0])
+        self.streams = None
+        if config.rtsp is not None:
+            self.streams = LiveStreams(config.rtsp, list(config.cameras), tap=self._tap)
+            sinks.append(self.streams.sink)
         self.outlets = [Outlet(sink, all_live=self._all_live) for sink in sinks]
         frames_changed = LoopSignal()
         self._mailboxes = {
@@ -137,10 +146,19 @@ class _Run:
                 transport=camera.transport,
                 ledger=self._ledgers[name],
                 status=self._board,
+                username=camera.username or "",
+                password=camera.password.get_secret_value() if camera.password is not None else "",
+                decode=camera.decode,
+                sample_fps=camera.sample_fps,
+                hwaccel=camera.hwaccel,
+                on_packet=self.streams.raw(name) if self.streams is not None else None,
             )
             for name, camera in config.cameras.items()
         }
         self._pipeline = self._build_pipeline(detector.head, frames_changed)
+
+    def _tap(self, camera: str, watched: bool) -> None:
+        self._sources[camera].watch(watched)
 
     def _mailbox(self, camera: CameraConfig, ledger: CameraLedger, signal: LoopSignal) -> Channel[Frame]:
         if camera.realtime:
@@ -218,6 +236,7 @@ class _Run:
             engine=self._engine.description,
             batches=self._pipeline.batches,
             sinks={outlet.sink.name: outlet.sink.counts for outlet in self.outlets},
+            rtsp=self.streams.counts() if self.streams is not None else None,
             started_ns=self._started_ns,
             cpu_started_s=self._cpu_started_s,
         )
@@ -249,6 +268,8 @@ class _Run:
                 decoded = (tally.decoded - before[name].decoded) / (now_s - before_s)
                 published = (tally.published - before[name].published) / (now_s - before_s)
                 self._fps[name] = (round(decoded, 1), round(published, 1))
+            for name, source in self._sources.items():
+                self._board.timed_by(name, source.clock)
             self._complain_of_slowness(before, tallies)
             before, before_s = tallies, now_s
             on_view([self._view(status, tallies[name]) for name, status in self._board.statuses().items()])

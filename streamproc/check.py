@@ -15,6 +15,7 @@ from streamproc.errors import ConfigError, FatalError, StreamprocError
 from streamproc.outputs import embedded_broker, endpoint_of
 from streamproc.sinks.mqtt import probe_broker
 from streamproc.sources.probe import probe
+from streamproc.streams import host_and_port
 
 __all__ = ["Finding", "check"]
 
@@ -37,6 +38,8 @@ async def check(config: Config) -> list[Finding]:
     probes += [_finding(subject, _model(one)) for subject, one in _models(config)]
     if config.mqtt is not None:
         probes.append(_finding("broker", _broker(config.mqtt)))
+    if config.rtsp is not None:
+        probes.append(_finding("rtsp", _listening(config.rtsp.listen)))
     for key, output in (("file", config.file), ("video", config.video)):
         if output is not None:
             probes.append(_finding(f"output {key}", _output(output.path)))
@@ -51,7 +54,15 @@ async def _finding(subject: str, message: Awaitable[str]) -> Finding:
 
 
 async def _camera(name: str, camera: CameraConfig) -> str:
-    return await asyncio.to_thread(probe, name, files=camera.files, url=camera.url, transport=camera.transport)
+    return await asyncio.to_thread(
+        probe,
+        name,
+        files=camera.files,
+        url=camera.url,
+        transport=camera.transport,
+        username=camera.username or "",
+        password=camera.password.get_secret_value() if camera.password is not None else "",
+    )
 
 
 def _models(config: Config) -> list[tuple[str, Config]]:
@@ -85,6 +96,18 @@ async def _broker(mqtt: MqttConfig) -> str:
             "Stop what listens there, or choose another port in mqtt.url"
         ) from error
     return f"{broker.host}:{broker.port} is free for the embedded broker"
+
+
+async def _listening(listen: str) -> str:
+    host, port = host_and_port(listen)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family, backlog=1).close()
+    except OSError as error:
+        raise FatalError(
+            f"cannot listen on {listen}: {error.strerror}. Stop what listens there, or change rtsp.listen"
+        ) from error
+    return f"{listen} is free for live streams"
 
 
 async def _output(path: str) -> str:

@@ -68,6 +68,7 @@ def build_report(
     engine: Mapping[str, str | int],
     batches: BatchCounts,
     sinks: Mapping[str, SinkCounts],
+    rtsp: Mapping[str, Any] | None,
     started_ns: int,
     cpu_started_s: float,
 ) -> dict[str, Any]:
@@ -78,6 +79,7 @@ def build_report(
         engine: the engine's description.
         batches: what was inferred.
         sinks: counts of every sink, by name.
+        rtsp: counts of the live streams; None where there are none.
         started_ns: monotonic time at which the run began.
         cpu_started_s: :func:`cpu_seconds` at that time.
 
@@ -108,6 +110,7 @@ def build_report(
         },
         "batches": {"count": batches.count, "mean_size": batches.mean_size},
         "sinks": {name: {"taken": counts.taken, "lost": dict(counts.lost)} for name, counts in sinks.items()},
+        **({"rtsp": rtsp} if rtsp is not None else {}),
     }
 
 

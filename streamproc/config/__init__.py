@@ -26,6 +26,7 @@ from streamproc.config.models import (
 )
 from streamproc.config.mqtt import MqttConfig
 from streamproc.config.refusals import KeyPath, RefusedError, dotted, show
+from streamproc.config.rtsp import RtspConfig
 from streamproc.config.tls import GrpcTlsConfig, TlsConfig
 from streamproc.config.translate import translate
 from streamproc.config.tree import ConfigTree, at, read_tree
@@ -41,6 +42,7 @@ __all__ = [
     "GrpcTlsConfig",
     "ModelConfig",
     "MqttConfig",
+    "RtspConfig",
     "TlsConfig",
     "TrackingConfig",
     "VideoConfig",

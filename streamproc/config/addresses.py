@@ -12,6 +12,7 @@ __all__ = [
     "TRITON_DEFAULT_URL",
     "check_broker_url",
     "check_camera_url",
+    "check_listen_address",
     "check_triton_url",
     "file_url_path",
     "is_rtsp",
@@ -25,6 +26,7 @@ _OTHER_STREAMS = ("http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
 _BROKER_PORTS = {"mqtt": 1883, "mqtts": 8883, "embedded": 1883}
 _CAMERA_EXPECTED = "rtsp://, rtsps://, a video file, or a glob of video files"
 _BROKER_EXPECTED = "mqtt://HOST:1883, mqtts://HOST:8883 or embedded://127.0.0.1:1883"
+_LISTEN_EXAMPLE = "127.0.0.1:8554"
 _TRITON_PORT = 8001
 _TRITON_EXPECTED = "grpc://HOST:8001 or grpcs://HOST:8001"
 _OTHER_BROKER_NAMES = {"tcp": "mqtt", "ssl": "mqtts", "tls": "mqtts"}
@@ -152,6 +154,24 @@ def check_triton_url(url: str) -> str:
         path="Remove what follows the port; the model is named by model.name.",
     )
     return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port or _TRITON_PORT}"
+
+
+def check_listen_address(text: str) -> str:
+    """Where to listen, normalised to ``host:port``; IPv6 addresses in brackets."""
+    if _SCHEME.fullmatch(text):
+        remedy = f"Remove what stands before the host, as in {_LISTEN_EXAMPLE}."
+        raise RefusedError(found="an address with ://", expected="HOST:PORT", remedy=remedy)
+    if text.isdigit():
+        remedy = f"Write 127.0.0.1:{text} to serve this machine, or 0.0.0.0:{text} to serve every network it is in."
+        raise RefusedError(found="a port alone", expected="HOST:PORT", remedy=remedy)
+    parts = _split(f"rtsp://{text}", "HOST:PORT")
+    if parts.path or parts.query or parts.fragment or "@" in text:
+        remedy = f"Write the host and the port alone, as in {_LISTEN_EXAMPLE}."
+        raise RefusedError(found="more than a host and a port", expected="HOST:PORT", remedy=remedy)
+    host, port = _check_host(parts, "HOST:PORT", "this machine")
+    if port is None:
+        raise RefusedError(found="an address without a port", expected="HOST:PORT", remedy=f"Add one: {text}:8554.")
+    return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _check_server(url: str, *, expected: str, whose: str, users: str, path: str) -> tuple[str, int | None]:

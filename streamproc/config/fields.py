@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
-from streamproc.config.addresses import check_broker_url, check_camera_url, check_triton_url
+from streamproc.config.addresses import check_broker_url, check_camera_url, check_listen_address, check_triton_url
 from streamproc.config.files import Surroundings, find_file
 from streamproc.config.refusals import RefusedError, did_you_mean
 from streamproc.errors import ModelError
@@ -28,6 +28,7 @@ __all__ = [
     "LabelsValue",
     "Levels",
     "Limit",
+    "ListenAddress",
     "MaxBatch",
     "Name",
     "Ratio",
@@ -172,6 +173,7 @@ CameraName = Annotated[str, AfterValidator(_check_camera_name)]
 Levels = Annotated[str, AfterValidator(_check_levels), Field(json_schema_extra={"pattern": _LEVELS_PATTERN})]
 CameraUrl = Annotated[str, AfterValidator(check_camera_url)]
 HeaderName = Annotated[str, AfterValidator(_check_header_name)]
+ListenAddress = Annotated[str, AfterValidator(check_listen_address)]
 TritonUrl = Annotated[str, AfterValidator(check_triton_url)]
 BrokerUrl = Annotated[str, AfterValidator(check_broker_url)]
 Ratio = Annotated[float, Field(ge=0, le=1)]

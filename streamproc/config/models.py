@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -25,11 +26,13 @@ from streamproc.config.fields import (
     Ratio,
     Section,
     Side,
+    Text,
     surroundings,
 )
 from streamproc.config.files import check_output_path, find_camera_files, find_model
 from streamproc.config.mqtt import MqttConfig
 from streamproc.config.refusals import RefusedError
+from streamproc.config.rtsp import RtspConfig
 from streamproc.errors import ModelError
 
 __all__ = [
@@ -195,7 +198,31 @@ class CameraConfig(Section):
         "as %40, '/' as %2F, '#' as %23, '?' as %3F and '%' as %25; the value of a ${NAME} need not be rewritten.",
         examples=["rtsp://user:${GATE_PASSWORD}@10.0.0.5/stream1", "samples/yard.mp4"],
     )
+    username: Text | None = Field(
+        default=None, description="User name at the camera, as it is; needs password. RTSP only.", examples=["viewer"]
+    )
+    password: SecretStr | None = Field(
+        default=None,
+        validate_default=True,
+        description="Password at the camera, as it is; needs username.",
+        examples=["${GATE_PASSWORD}"],
+    )
     transport: Literal["auto", "tcp", "udp"] = Field(default="auto", description="How RTSP media travels; RTSP only.")
+    decode: Literal["all", "nonref", "keyframes"] = Field(
+        default="all",
+        description="Which pictures are decoded: nonref leaves out those that no other depends on, keyframes all but "
+        "the keyframes. Cheaper; what is left out counts as skipped.",
+    )
+    sample_fps: float | None = Field(
+        default=None,
+        gt=0,
+        le=240,
+        description="Frames a second to infer at most, evenly spread; left out, all. The others count as skipped.",
+        examples=[5],
+    )
+    hwaccel: Literal["none", "auto", "cuda", "qsv"] = Field(
+        default="none", description="Decode on such a device; in software where there is none, which the log says."
+    )
     realtime: bool = Field(
         default=True,
         description="true paces files like a camera and may drop; false processes every frame, as fast as the "
@@ -227,6 +254,25 @@ class CameraConfig(Section):
         around = surroundings(info)
         if around is not None and not is_rtsp(value):
             find_camera_files(value, around.folder)
+        return value
+
+    @field_validator("username")
+    @classmethod
+    def _is_needed(cls, value: str | None, info: ValidationInfo) -> str | None:
+        url = info.data.get("url", "rtsp://")
+        if value is not None and not is_rtsp(url):
+            raise RefusedError(expected="a user name only with an rtsp:// address", remedy="Remove the key.")
+        if value is not None and urlsplit(url).username is not None:
+            remedy = "Remove user name and password from the address."
+            raise RefusedError(expected="no user name beside the one in url", remedy=remedy)
+        return value
+
+    @field_validator("password")
+    @classmethod
+    def _is_paired(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if "username" in info.data and (info.data["username"] is None) != (value is None):
+            missing = "username" if value is not None else "password"
+            raise RefusedError(expected="username and password together", remedy=f"Add {missing}: to the camera.")
         return value
 
     @field_validator("transport")
@@ -273,6 +319,9 @@ class Config(Section):
     )
     video: VideoConfig | None = Field(
         default=None, description="Write annotated video.", examples=[{"path": "out/{camera}.mp4"}]
+    )
+    rtsp: RtspConfig | None = Field(
+        default=None, description="Serve annotated live streams.", examples=[{"listen": "127.0.0.1:8554"}]
     )
     cameras: Mapping[CameraName, CameraConfig] = Field(
         min_length=1,

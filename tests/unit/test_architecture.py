@@ -35,6 +35,7 @@ LAYERS = {
     "display": 7,
     "outputs": 5,
     "repository": 5,
+    "streams": 5,
     "triton_server": 5,
     "bench": 6,
     "watch": 6,
@@ -45,7 +46,7 @@ STAGE = 4
 OWNERS = {
     "aiomqtt": {"sinks/mqtt.py"},
     "amqtt": {"sinks/broker.py"},
-    "av": {"sources/", "sinks/video_file.py"},
+    "av": {"rtsp/", "sources/", "sinks/live_encoder.py", "sinks/video_file.py"},
     "grpc": {"engines/triton/"},
     "onnx": {"graphs/"},
     "onnxruntime": {"engines/onnxruntime.py", "graphs/precision.py", "repository/"},

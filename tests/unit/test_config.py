@@ -286,7 +286,7 @@ class TestSchema:
         json.dumps(schema)
         assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
         assert list(schema["properties"]) == [
-            "site", "engine", "model", "budget", "tracking", "mqtt", "file", "video", "cameras",
+            "site", "engine", "model", "budget", "tracking", "mqtt", "file", "video", "rtsp", "cameras",
         ]  # fmt: skip
         for section in (schema, *schema["$defs"].values()):
             assert section["additionalProperties"] is False

@@ -1,0 +1,248 @@
+"""One watched camera: scaled, drawn, encoded and published, on a thread of its own."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from time import monotonic_ns
+from typing import TypeAlias
+
+import cv2
+
+from streamproc.channel import Channel, Closed, Overflow
+from streamproc.errors import SinkError
+from streamproc.sinks.annotate import Annotator
+from streamproc.sinks.base import SinkCounts
+from streamproc.sinks.live_encoder import LiveEncoder, default_bitrate_kbps, open_encoder
+from streamproc.telemetry import AgeHistogram, RateLimitedLog
+from streamproc.types import AccessUnit, FrameResult, Picture, UInt8Array
+
+__all__ = ["Books", "LiveStyle", "Pace", "Publish", "Studio", "fitted"]
+
+_log = logging.getLogger(__name__)
+
+_FRAMES_WAITING = 2  # viewers want the newest, and each holds one of its decoder's pictures
+_WARN_EVERY_S = 60.0
+
+Publish: TypeAlias = Callable[[AccessUnit], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveStyle:
+    """How live pictures are shown.
+
+    ``fps``: at most so many a second; None for all. ``height``: in pixels; higher ones are scaled down to it, None
+    leaves all as they are. ``bitrate_kbps``: ceiling at ``fps`` pictures a second, or at 25, and in proportion at other
+    rates; None for what suits their size.
+    """
+
+    fps: float | None = None
+    height: int | None = None
+    bitrate_kbps: int | None = None
+
+
+class Books:
+    """The sink's counts, ages and log, for many threads."""
+
+    def __init__(self) -> None:
+        self.counts = SinkCounts()
+        self._ages = AgeHistogram()
+        self._lock = threading.Lock()
+        self._warnings = RateLimitedLog(_log, interval_s=_WARN_EVERY_S)
+
+    def taken(self) -> None:
+        """A picture was drawn, encoded and passed on."""
+        with self._lock:
+            self.counts.taken += 1
+
+    def lost(self, reason: str) -> None:
+        """A picture was not."""
+        with self._lock:
+            self.counts.lost[reason] += 1
+
+    def published(self, age_ms: float) -> None:
+        """An access unit left, this long after its capture."""
+        with self._lock:
+            self._ages.add(age_ms)
+
+    def ages(self) -> AgeHistogram:
+        """A copy of the ages so far."""
+        copy = AgeHistogram()
+        with self._lock:
+            copy.merge(self._ages)
+        return copy
+
+    def warn(self, camera: str, error: SinkError) -> None:
+        """Say, once a minute and camera, that its viewers see nothing."""
+        self._warnings.warning(
+            f"encoder-{camera}",
+            "camera %s: cannot encode its live video: %s. Its viewers miss pictures until that works again, and its "
+            "detections go on; try another rtsp.height or rtsp.bitrate_kbps",
+            camera,
+            error,
+        )
+
+
+class Pace:
+    """Chooses pictures, evenly, so that no more than ``fps`` a second of media time are shown."""
+
+    def __init__(self, fps: float | None) -> None:
+        self._step_s = 1 / fps if fps is not None else 0.0
+        self._due_s = float("-inf")
+
+    def due(self, pts_s: float) -> bool:
+        """Whether to show the picture of this time."""
+        # A quarter of a step early is in time: a camera with the same rate trembles around it.
+        if pts_s < self._due_s - self._step_s / 4:
+            return False
+        late_s = pts_s - self._due_s
+        self._due_s = self._due_s + self._step_s if late_s < self._step_s else pts_s + self._step_s
+        return True
+
+
+class Studio:
+    """One watched camera's thread: draws, encodes and publishes what its inbox holds until it is stopped.
+
+    ``done`` is resolved when the thread has ended, with the exception that ended it if that was a bug.
+    """
+
+    def __init__(
+        self, camera: str, publish: Publish, style: LiveStyle, to_bgr: Callable[[Picture], UInt8Array], books: Books
+    ) -> None:
+        self.camera = camera
+        self.done: Future[None] = Future()
+        self._inbox: Channel[FrameResult] = Channel(
+            _FRAMES_WAITING, Overflow.DROP_OLDEST, on_drop=lambda _: books.lost("overload")
+        )
+        self._publish = publish
+        self._style = style
+        self._to_bgr = to_bgr
+        self._books = books
+        self._pace = Pace(style.fps)
+        self._annotator = Annotator()
+        self._encoder: LiveEncoder | None = None
+        self._keyframe_wanted = threading.Event()
+        self._passing_on = threading.Lock()
+        self._stopped_for: str | None = None
+        # A daemon: one that hangs in a driver must not keep the process alive.
+        threading.Thread(target=self._main, name=f"live-{camera}", daemon=True).start()
+
+    def offer(self, result: FrameResult) -> None:
+        """Show this result unless a newer one takes its place. Raises :class:`Closed` when a bug ended the thread."""
+        if self._pace.due(result.frame.pts_s):
+            self._inbox.offer(result)
+        else:
+            self._books.lost("rate")
+
+    def request_keyframe(self) -> None:
+        """Make the next picture a keyframe."""
+        self._keyframe_wanted.set()
+
+    def stop(self, reason: str) -> None:
+        """Publish nothing from here on; pictures on their way are lost for ``reason``. The thread ends by itself."""
+        with self._passing_on:
+            self._stopped_for = reason
+        self._inbox.close()
+        for _ in self._inbox.drain():
+            self._books.lost(reason)
+
+    def _main(self) -> None:
+        try:
+            self._consume()
+        except BaseException as exc:  # noqa: BLE001 - for the loop to raise: see ``done``
+            self.done.set_exception(exc)
+        else:
+            self.done.set_result(None)
+        finally:
+            self._inbox.close()
+
+    def _consume(self) -> None:
+        while True:
+            try:
+                result = self._inbox.get()
+            except Closed:
+                return
+            try:
+                units = self._encode(result)
+            except SinkError as exc:
+                self._encoder = None  # the next picture gets a new one, and begins with a keyframe
+                self._books.lost("encoder")
+                self._books.warn(self.camera, exc)
+            else:
+                self._pass_on(result, units)
+
+    def _encode(self, result: FrameResult) -> list[AccessUnit]:
+        frame = result.frame
+        bgr = self._annotator.draw(result, self._to_bgr(fitted(frame.picture, self._style.height)))
+        height, width = bgr.shape[:2]
+        if self._encoder is None or self._encoder.size != (width, height):
+            self._encoder = self._open((width, height))
+        keyframe = self._keyframe_wanted.is_set()
+        if keyframe:
+            self._keyframe_wanted.clear()
+        return self._encoder.encode(bgr, pts_s=frame.pts_s, captured_utc_ns=frame.captured_utc_ns, keyframe=keyframe)
+
+    def _open(self, size: tuple[int, int]) -> LiveEncoder:
+        bitrate_kbps = self._style.bitrate_kbps or default_bitrate_kbps(size)
+        encoder = open_encoder(size, bitrate_kbps=bitrate_kbps, fps=self._style.fps)
+        _log.info("camera %s: live video %dx%d by %s, up to %d kbit/s", self.camera, *size, encoder.codec, bitrate_kbps)
+        return encoder
+
+    def _pass_on(self, result: FrameResult, units: list[AccessUnit]) -> None:
+        with self._passing_on:  # so that nothing is published once :meth:`stop` has returned
+            if self._stopped_for is not None:
+                self._books.lost(self._stopped_for)
+                return
+            for unit in units:
+                self._publish(unit)
+        self._books.taken()
+        now_ns = monotonic_ns()
+        utc_offset_ns = result.frame.captured_utc_ns - result.frame.captured_ns
+        for unit in units:
+            self._books.published((now_ns - (unit.captured_utc_ns - utc_offset_ns)) / 1e6)
+
+
+def fitted(picture: Picture, height: int | None) -> Picture:
+    """The picture with even sides, scaled down to ``height`` (upright) where it is higher.
+
+    Its planes are scaled before colours are made and anything is drawn: at 1080p to 720p that halves the cost of the
+    conversion, and lines and text stay sharp.
+    """
+    width_now, height_now = picture.size
+    scale = min(1.0, height / height_now) if height is not None else 1.0
+    upright = (_even(width_now * scale), _even(height_now * scale))
+    if upright == picture.size:
+        return picture
+    width, height = upright[::-1] if picture.rotation in (90, 270) else upright
+    luma, *chroma = picture.planes
+    half = (width // 2, height // 2)
+    return Picture(
+        planes=(_scaled(luma, (width, height)), *(_scaled(plane, half) for plane in chroma)),
+        layout=picture.layout,
+        rotation=picture.rotation,
+        matrix=picture.matrix,
+        full_range=picture.full_range,
+    )
+
+
+def _scaled(plane: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+    """Halved by averaging as often as that goes, so that no pixel is skipped, then brought to ``size``.
+
+    Averaging over other areas than 2 x 2 would cost ten times as much.
+    """
+    width, height = size
+    while plane.shape[0] >= 2 * height and plane.shape[1] >= 2 * width:
+        plane = _resized(plane, (plane.shape[1] // 2, plane.shape[0] // 2), cv2.INTER_AREA)
+    return _resized(plane, size, cv2.INTER_LINEAR)
+
+
+def _resized(plane: UInt8Array, size: tuple[int, int], method: int) -> UInt8Array:
+    resized: UInt8Array = cv2.resize(plane, size, interpolation=method)  # type: ignore[assignment]  # cv2: any array
+    return resized
+
+
+def _even(side: float) -> int:
+    return max(2, round(side / 2) * 2)
