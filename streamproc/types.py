@@ -177,7 +177,8 @@ class FrameResult:
 class AccessUnit:
     """One encoded picture: ``data`` is its Annex B byte stream, with the parameter sets in front of every keyframe.
 
-    ``pts_s`` is media time in seconds, monotone within a run; ``captured_utc_ns`` the picture's capture time in UTC.
+    ``pts_s`` is presentation time in seconds; units come in decoding order, so with B-pictures it steps back at times.
+    ``captured_utc_ns`` is the picture's capture time in UTC.
     """
 
     data: bytes

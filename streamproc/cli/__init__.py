@@ -16,6 +16,7 @@ from streamproc.cli.bench import bench
 from streamproc.cli.models import models
 from streamproc.cli.probing import check, schema, watch
 from streamproc.cli.run import run
+from streamproc.cli.simulate import simulate
 from streamproc.cli.terminal import out
 from streamproc.cli.triton import triton
 
@@ -28,7 +29,7 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (run, check, watch, schema):
+for command in (run, check, watch, simulate, schema):
     cli.command()(command)
 cli.add_typer(models, name="models")
 cli.add_typer(triton, name="triton")

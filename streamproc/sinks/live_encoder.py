@@ -7,7 +7,6 @@ import logging
 import math
 import re
 from fractions import Fraction
-from typing import NamedTuple
 
 import av
 import cv2
@@ -15,11 +14,11 @@ import numpy as np
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType, VideoFrame
 from av.video.plane import VideoPlane
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from streamproc.errors import DependencyError, SinkError
+from streamproc.sinks.encoding import TICKS_PER_S, colors_of, set_up
 from streamproc.types import AccessUnit, UInt8Array
 
 __all__ = ["LiveEncoder", "default_bitrate_kbps", "hardware_codec", "open_encoder", "require_software_codec"]
@@ -36,27 +35,11 @@ _OPTIONS = {
     "h264_v4l2m2m": {},
 }
 _HARDWARE = ("h264_nvenc", "h264_v4l2m2m")
-_TICKS_PER_S = 90_000  # RTP's clock for video (RFC 6184, section 8.2.1)
 _KEYFRAME_EVERY_S = 2.0
 _NEVER = 100_000  # pictures between keyframes as far as the encoder knows: they are asked for by media time
 _NOMINAL_FPS = 25.0
-_ONE_THREAD_PIXELS = 1920 * 1088  # one encoder thread keeps up with 1080p; 4K needs a second
 _MOST_DELAYED = 16  # pictures that a hardware encoder may hold
 _SEQUENCE_PARAMETERS = re.compile(rb"\x00\x00\x01[\x07\x27\x47\x67]")  # NAL unit type 7 (ITU-T H.264, table 7-1)
-
-
-class _Colors(NamedTuple):
-    matrix: Colorspace
-    primaries: ColorPrimaries
-    transfer: ColorTrc
-    luma: tuple[float, float]
-    """Weights of red and blue in luma."""
-
-
-# What players that ignore the tags assume, by height: BT.709 from 720 lines up, BT.601 below. The tags say the same.
-_HD_HEIGHT = 720
-_HD = _Colors(Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709, (0.2126, 0.0722))
-_SD = _Colors(Colorspace.ITU601, ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M, (0.299, 0.114))
 
 
 class _YuvMaker:
@@ -66,9 +49,9 @@ class _YuvMaker:
     take 2.2 ms where swscale takes 3.2 ms, at 1080p on one thread.
     """
 
-    def __init__(self, size: tuple[int, int], colors: _Colors) -> None:
+    def __init__(self, size: tuple[int, int]) -> None:
         width, height = self._size = size
-        self._weights = _bgr_to_yuv(*colors.luma)
+        self._weights = _bgr_to_yuv(*colors_of(height).luma)
         self._merged = np.empty((height, width, 3), np.uint8)
         self._chroma = np.empty((2, height, width), np.uint8)
 
@@ -101,13 +84,12 @@ class LiveEncoder:
     def __init__(self, codec: str, size: tuple[int, int], *, bitrate_kbps: int, fps: float = _NOMINAL_FPS) -> None:
         self.codec = codec
         self.size = size
-        colors = _HD if size[1] >= _HD_HEIGHT else _SD
-        self._yuv = _YuvMaker(size, colors)
+        self._yuv = _YuvMaker(size)
         self._delayed: dict[int, tuple[float, int]] = {}
         self._last_tick: int | None = None
         self._next_keyframe_s = float("-inf")
         try:
-            self._context = _open_context(codec, size, bitrate_kbps, fps, colors)
+            self._context = _open_context(codec, size, bitrate_kbps, fps)
         except av.FFmpegError as exc:
             raise SinkError(
                 f"{codec} does not open for {size[0]}x{size[1]} at {bitrate_kbps} kbit/s: {exc.strerror}"
@@ -124,7 +106,7 @@ class LiveEncoder:
             SinkError: the encoder refused the picture; this encoder is not to be used any more.
         """
         frame = self._yuv.make(bgr)
-        frame.pts, frame.time_base = self._tick(pts_s), Fraction(1, _TICKS_PER_S)
+        frame.pts, frame.time_base = self._tick(pts_s), Fraction(1, TICKS_PER_S)
         wanted = keyframe or pts_s >= self._next_keyframe_s
         frame.pict_type = PictureType.I if wanted else PictureType.NONE
         if wanted:
@@ -138,7 +120,7 @@ class LiveEncoder:
             raise SinkError(f"{self.codec} refused a picture: {exc.strerror}") from exc
 
     def _tick(self, pts_s: float) -> int:
-        tick = round(pts_s * _TICKS_PER_S)
+        tick = round(pts_s * TICKS_PER_S)
         if self._last_tick is not None and tick <= self._last_tick:
             tick = self._last_tick + 1  # encoders refuse times that repeat
         self._last_tick = tick
@@ -231,19 +213,15 @@ def _works(codec: str) -> bool:
     return len(keyframes) >= 2 and all(_SEQUENCE_PARAMETERS.search(unit.data) for unit in keyframes)
 
 
-def _open_context(
-    codec: str, size: tuple[int, int], bitrate_kbps: int, fps: float, colors: _Colors
-) -> VideoCodecContext:
+def _open_context(codec: str, size: tuple[int, int], bitrate_kbps: int, fps: float) -> VideoCodecContext:
     context = VideoCodecContext.create(codec, "w")
     assert isinstance(context, VideoCodecContext)
     context.width, context.height = size
     context.pix_fmt = "yuv420p"
-    context.time_base = Fraction(1, _TICKS_PER_S)
+    context.time_base = Fraction(1, TICKS_PER_S)
     context.framerate = Fraction(fps).limit_denominator(1001)
     context.gop_size = _NEVER
-    context.thread_count = 1 if size[0] * size[1] <= _ONE_THREAD_PIXELS else 2
-    context.colorspace, context.color_range = colors.matrix, ColorRange.MPEG
-    context.color_primaries, context.color_trc = colors.primaries, colors.transfer
+    set_up(context, *size)
     if codec != _SOFTWARE:
         context.bit_rate = bitrate_kbps * 1000
     # One second's worth of buffer: a keyframe may be large, and what follows it pays.

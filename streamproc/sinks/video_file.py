@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.video.frame import PictureType
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+from av.video.reformatter import ColorRange, VideoReformatter
 from av.video.stream import VideoStream
 
 from streamproc.errors import DependencyError, FatalError, SinkError
+from streamproc.sinks.encoding import TICKS_PER_S, colors_of, set_up
 from streamproc.types import Letterbox, UInt8Array
 
 __all__ = ["VideoFile", "prepare"]
@@ -36,14 +37,8 @@ _MP4 = {
 }
 _MKV = {"cluster_time_limit": "2000", "flush_packets": "1"}  # milliseconds
 _FORMATS = {".mp4": ("mp4", _MP4), ".mkv": ("matroska", _MKV)}
-_TICKS_PER_S = 90_000  # the clock of MPEG video (ISO/IEC 13818-1, section 2.4.2): finer than any frame rate
-_MIN_STEP = _TICKS_PER_S // 1000  # Matroska counts milliseconds: frames closer than that would share a time
+_MIN_STEP = TICKS_PER_S // 1000  # Matroska counts milliseconds: frames closer than that would share a time
 _KEYFRAME_EVERY_S = 2.0
-# What players that ignore the tags assume, by height: BT.709 from 720 lines up, BT.601 below. The tags say the same.
-_HD_HEIGHT = 720
-_HD_COLORS = (Colorspace.ITU709, ColorPrimaries.BT709, ColorTrc.BT709)
-_SD_COLORS = (Colorspace.ITU601, ColorPrimaries.SMPTE170M, ColorTrc.SMPTE170M)
-_ONE_THREAD_PIXELS = 1920 * 1088  # one encoder thread keeps up with 1080p at 24 FPS; 4K needs a second
 
 
 class VideoFile:
@@ -60,7 +55,6 @@ class VideoFile:
         self._disk: BinaryIO
         self._canvas: UInt8Array
         self._size = (0, 0)
-        self._matrix = Colorspace.ITU709
         # One for the file: every VideoFrame.reformat of its own would keep a scaler of 15 MB.
         self._reformatter = VideoReformatter()
         self._last_tick = -_MIN_STEP
@@ -119,22 +113,22 @@ class VideoFile:
 
     def _add_stream(self, container: OutputContainer, width: int, height: int) -> VideoStream:
         stream = container.add_stream(
-            _CODEC, options=_ENCODER, width=width, height=height, time_base=Fraction(1, _TICKS_PER_S)
+            _CODEC, options=_ENCODER, width=width, height=height, time_base=Fraction(1, TICKS_PER_S)
         )
         assert isinstance(stream, VideoStream)
-        context = stream.codec_context
-        context.thread_count = 1 if width * height <= _ONE_THREAD_PIXELS else 2
-        self._matrix, context.color_primaries, context.color_trc = _HD_COLORS if height >= _HD_HEIGHT else _SD_COLORS
-        context.colorspace, context.color_range = self._matrix, ColorRange.MPEG
+        set_up(stream.codec_context, width, height)
         return stream
 
     def _frame(self, bgr: UInt8Array, pts_s: float) -> av.VideoFrame:
         source = av.VideoFrame.from_numpy_buffer(self._fit(bgr), format="bgr24")
         frame = self._reformatter.reformat(
-            source, format="yuv420p", dst_colorspace=self._matrix, dst_color_range=ColorRange.MPEG
+            source,
+            format="yuv420p",
+            dst_colorspace=colors_of(source.height).matrix,
+            dst_color_range=ColorRange.MPEG,
         )
-        self._last_tick = max(round(pts_s * _TICKS_PER_S), self._last_tick + _MIN_STEP)
-        frame.pts, frame.time_base = self._last_tick, Fraction(1, _TICKS_PER_S)
+        self._last_tick = max(round(pts_s * TICKS_PER_S), self._last_tick + _MIN_STEP)
+        frame.pts, frame.time_base = self._last_tick, Fraction(1, TICKS_PER_S)
         frame.pict_type = PictureType.NONE
         if pts_s >= self._next_keyframe_s:
             frame.pict_type = PictureType.I

@@ -67,7 +67,7 @@ class AvReader:
         sample_fps: hand on at most so many pictures a second, evenly by media time; the others are not converted.
         hwaccel: decode on such a device where there is one, in software otherwise.
         on_packet: takes an H.264 or H.265 stream's packets on the reader's thread while ``tapped``; must not wait.
-            Their ``pts_s`` is media time in decoding order, of an origin of its own.
+            Their ``pts_s`` is presentation time in decoding order, of an origin of its own.
         clock_ns, utc_ns: the monotonic clock and UTC.
 
     Attributes:
@@ -269,6 +269,10 @@ class AvReader:
             return
         ticks = packet.pts if packet.dts is None else packet.dts
         pts_s = self._tap_media.advance(None if ticks is None else ticks * float(packet.time_base))
+        if (
+            packet.pts is not None and packet.dts is not None
+        ):  # decoding times run on; a B-picture is shown before others
+            pts_s += (packet.pts - packet.dts) * float(packet.time_base)
         unit = tap.unit(packet, pts_s=pts_s, captured_utc_ns=self._in_utc(self._packet_captured_ns))
         if unit is not None:
             self._on_packet(unit)

@@ -31,6 +31,7 @@ LAYERS = {
     "report": 5,
     "check": 6,
     "app": 6,
+    "simulate": 6,
     "cli": 7,
     "display": 7,
     "outputs": 5,
@@ -46,7 +47,7 @@ STAGE = 4
 OWNERS = {
     "aiomqtt": {"sinks/mqtt.py"},
     "amqtt": {"sinks/broker.py"},
-    "av": {"rtsp/", "sources/", "sinks/live_encoder.py", "sinks/video_file.py"},
+    "av": {"rtsp/", "sources/", "sinks/encoding.py", "sinks/live_encoder.py", "sinks/video_file.py"},
     "grpc": {"engines/triton/"},
     "onnx": {"graphs/"},
     "onnxruntime": {"engines/onnxruntime.py", "graphs/precision.py", "repository/"},
