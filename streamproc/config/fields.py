@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from streamproc.config.addresses import check_broker_url, check_camera_url, check_listen_address, check_triton_url
@@ -36,6 +45,7 @@ __all__ = [
     "Side",
     "Text",
     "TritonUrl",
+    "check_login",
     "surroundings",
     "unknown_class",
 ]
@@ -61,6 +71,14 @@ class Section(BaseModel):
         if isinstance(value, bool) and cls.model_fields[info.field_name or ""].annotation is not bool:
             raise PydanticCustomError("no_truth", "a truth value where none is expected")
         return value
+
+
+def check_login(password: SecretStr | None, info: ValidationInfo, section: str) -> SecretStr | None:
+    """A password beside a user name, or neither; for a ``password`` that comes after ``username``."""
+    if "username" in info.data and (info.data["username"] is None) != (password is None):
+        missing = "username" if password is not None else "password"
+        raise RefusedError(expected="username and password together", remedy=f"Add {missing}: to {section}.")
+    return password
 
 
 def surroundings(info: ValidationInfo) -> Surroundings | None:

@@ -27,6 +27,7 @@ from streamproc.config.fields import (
     Section,
     Side,
     Text,
+    check_login,
     surroundings,
 )
 from streamproc.config.files import check_output_path, find_camera_files, find_model
@@ -270,10 +271,7 @@ class CameraConfig(Section):
     @field_validator("password")
     @classmethod
     def _is_paired(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if "username" in info.data and (info.data["username"] is None) != (value is None):
-            missing = "username" if value is not None else "password"
-            raise RefusedError(expected="username and password together", remedy=f"Add {missing}: to the camera.")
-        return value
+        return check_login(value, info, "the camera")
 
     @field_validator("transport")
     @classmethod

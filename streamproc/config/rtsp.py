@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from streamproc.config.fields import ListenAddress, Section, Text
-from streamproc.config.refusals import RefusedError
+from streamproc.config.fields import ListenAddress, Section, Text, check_login
 
 __all__ = ["RtspConfig"]
 
@@ -52,7 +51,4 @@ class RtspConfig(Section):
     @field_validator("password")
     @classmethod
     def _is_paired(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if "username" in info.data and (info.data["username"] is None) != (value is None):
-            missing = "username" if value is not None else "password"
-            raise RefusedError(expected="username and password together", remedy=f"Add {missing}: to rtsp.")
-        return value
+        return check_login(value, info, "rtsp")
