@@ -54,14 +54,15 @@ async def _finding(subject: str, message: Awaitable[str]) -> Finding:
 
 
 async def _camera(name: str, camera: CameraConfig) -> str:
+    username, password = camera.login
     return await asyncio.to_thread(
         probe,
         name,
         files=camera.files,
         url=camera.url,
         transport=camera.transport,
-        username=camera.username or "",
-        password=camera.password.get_secret_value() if camera.password is not None else "",
+        username=username,
+        password=password,
     )
 
 

@@ -41,11 +41,6 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
-def _ages(ages: AgeHistogram) -> dict[str, float | None]:
-    percentiles = {f"p{percent}": ages.percentile(percent) for percent in (50, 95, 99)}
-    return {**percentiles, "max": ages.max_ms}
-
-
 def _camera(ledger: CameraLedger) -> dict[str, Any]:
     tally = ledger.tally()
     span = ledger.span_ns()
@@ -57,7 +52,7 @@ def _camera(ledger: CameraLedger) -> dict[str, Any]:
         "published": tally.published,
         "dropped": tally.dropped,
         "fps": round(tally.published / active_s, 2) if active_s > 0 else None,
-        "age_ms": _ages(ledger.ages),
+        "age_ms": ledger.ages.summary(),
         "reconnects": dict(ledger.reconnects),
     }
 
@@ -106,7 +101,7 @@ def build_report(
             **totals,
             "dropped": dropped,
             "fps": round(totals["published"] / active_s, 2) if active_s > 0 else None,
-            "age_ms": _ages(ages),
+            "age_ms": ages.summary(),
         },
         "batches": {"count": batches.count, "mean_size": batches.mean_size},
         "sinks": {name: {"taken": counts.taken, "lost": dict(counts.lost)} for name, counts in sinks.items()},

@@ -57,14 +57,11 @@ class LiveStreams:
 
     def counts(self) -> Mapping[str, Any]:
         """For the report: who watched, what was sent, and how old pictures were when their packets went out."""
-        stats, ages = self._server.stats(), self.sink.ages()
+        stats = self._server.stats()
         return {
             "refused": stats.refused,
             "feeds": {path: dataclasses.asdict(feed) for path, feed in stats.feeds.items()},
-            "age_ms": {
-                **{f"p{percent}": ages.percentile(percent) for percent in (50, 95, 99)},
-                "max": ages.max_ms,
-            },
+            "age_ms": self.sink.ages().summary(),
         }
 
     def _watch(self, camera: str, watched: bool) -> None:

@@ -122,6 +122,10 @@ class AgeHistogram:
         """The greatest age so far; None without samples."""
         return round(self._max_ms, 2) if self._counts.any() else None
 
+    def summary(self) -> dict[str, float | None]:
+        """``p50``, ``p95``, ``p99`` and ``max`` in ms, for reports; None without samples."""
+        return {**{f"p{percent}": self.percentile(percent) for percent in (50, 95, 99)}, "max": self.max_ms}
+
     def merge(self, other: AgeHistogram) -> None:
         """Add another histogram's counts."""
         self._counts += other._counts

@@ -300,6 +300,11 @@ class CameraConfig(Section):
         url = info.data.get("url")
         return () if url is None or is_rtsp(url) else find_camera_files(url, around.folder)
 
+    @property
+    def login(self) -> tuple[str, str]:
+        """User name and password at the camera, as they are; empty where the url has them or none are needed."""
+        return self.username or "", "" if self.password is None else self.password.get_secret_value()
+
 
 class Config(Section):
     """A whole configuration: one site, one model, and its cameras."""

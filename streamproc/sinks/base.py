@@ -6,6 +6,7 @@ sink took it; it is lost, for the first reason given, when one of them did not.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from streamproc.channel import Channel
 from streamproc.telemetry import CameraLedger, DropReason
 from streamproc.types import FrameResult
 
-__all__ = ["Delivery", "Sink", "SinkCounts"]
+__all__ = ["Delivery", "SharedCounts", "Sink", "SinkCounts"]
 
 
 class Delivery:
@@ -88,6 +89,24 @@ class SinkCounts:
     def __init__(self) -> None:
         self.taken = 0
         self.lost: Counter[str] = Counter()
+
+
+class SharedCounts:
+    """A sink's counts, kept by many threads."""
+
+    def __init__(self) -> None:
+        self.counts = SinkCounts()
+        self._lock = threading.Lock()
+
+    def taken(self) -> None:
+        """A frame was taken."""
+        with self._lock:
+            self.counts.taken += 1
+
+    def lost(self, reason: str) -> None:
+        """A frame was not."""
+        with self._lock:
+            self.counts.lost[reason] += 1
 
 
 class Sink(Protocol):

@@ -15,7 +15,7 @@ import cv2
 from streamproc.channel import Channel, Closed, Overflow
 from streamproc.errors import SinkError
 from streamproc.sinks.annotate import Annotator
-from streamproc.sinks.base import SinkCounts
+from streamproc.sinks.base import SharedCounts
 from streamproc.sinks.live_encoder import LiveEncoder, default_bitrate_kbps, open_encoder
 from streamproc.telemetry import AgeHistogram, RateLimitedLog
 from streamproc.types import AccessUnit, FrameResult, Picture, UInt8Array
@@ -44,24 +44,13 @@ class LiveStyle:
     bitrate_kbps: int | None = None
 
 
-class Books:
-    """The sink's counts, ages and log, for many threads."""
+class Books(SharedCounts):
+    """The sink's counts, ages and log."""
 
     def __init__(self) -> None:
-        self.counts = SinkCounts()
+        super().__init__()
         self._ages = AgeHistogram()
-        self._lock = threading.Lock()
         self._warnings = RateLimitedLog(_log, interval_s=_WARN_EVERY_S)
-
-    def taken(self) -> None:
-        """A picture was drawn, encoded and passed on."""
-        with self._lock:
-            self.counts.taken += 1
-
-    def lost(self, reason: str) -> None:
-        """A picture was not."""
-        with self._lock:
-            self.counts.lost[reason] += 1
 
     def published(self, age_ms: float) -> None:
         """An access unit left, this long after its capture."""

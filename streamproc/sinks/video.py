@@ -13,7 +13,7 @@ from pathlib import Path
 from streamproc.channel import Channel, Closed, Overflow
 from streamproc.errors import SinkError
 from streamproc.sinks.annotate import Annotator
-from streamproc.sinks.base import Delivery, SinkCounts
+from streamproc.sinks.base import Delivery, SharedCounts, SinkCounts
 from streamproc.sinks.video_file import VideoFile, prepare
 from streamproc.telemetry import RateLimitedLog
 from streamproc.types import FrameResult, Picture, UInt8Array
@@ -27,23 +27,12 @@ _CLOSE_TIMEOUT_S = 2.0
 _WARN_EVERY_S = 60.0
 
 
-class _Books:
-    """The sink's counts and its log, for many threads."""
+class _Books(SharedCounts):
+    """The sink's counts and its log."""
 
     def __init__(self) -> None:
-        self.counts = SinkCounts()
-        self._lock = threading.Lock()
+        super().__init__()
         self._warnings = RateLimitedLog(_log, interval_s=_WARN_EVERY_S)
-
-    def taken(self) -> None:
-        """A frame is in its encoder."""
-        with self._lock:
-            self.counts.taken += 1
-
-    def lost(self, reason: str) -> None:
-        """A frame never got there."""
-        with self._lock:
-            self.counts.lost[reason] += 1
 
     def warn(self, camera: str, error: SinkError) -> None:
         """Say, once a minute and camera, that its file is incomplete."""
