@@ -19,8 +19,9 @@ from streamproc.types import AccessUnit
 
 __all__ = ["Feed", "FeedStats"]
 
-_CAPACITY = 64
-"""Pictures between the publishing thread and the loop: more than two seconds, which no healthy loop is late."""
+_CAPACITY = 800
+"""Pictures between the publishing thread and the loop: those since the last keyframe, with which a camera's own stream
+begins, and some seconds more."""
 
 _JUMP = 10 * CLOCK_HZ
 _BACK = 2 * CLOCK_HZ
@@ -45,7 +46,7 @@ class Feed:
     """A path of the server, such as ``gate`` or ``gate/raw``.
 
     :meth:`publish` may be called from any one thread at a time; everything else is called on the event loop, by the
-    server. The pictures since the last keyframe are kept while it is watched (at most 2 MB), so that a new viewer has
+    server. The pictures since the last keyframe are kept while it is watched (at most 4 MB), so that a new viewer has
     a picture at once and nobody else gets an extra keyframe.
 
     Args:

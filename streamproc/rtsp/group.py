@@ -8,8 +8,8 @@ from streamproc.rtsp.packetizer import Picture
 
 __all__ = ["RecentGroup"]
 
-_MOST_BYTES = 2 << 20
-_MOST_PICTURES = 300
+_MOST_BYTES = 4 << 20
+_MOST_PICTURES = 600
 _HASTE = 64
 """How much faster than real time the past goes by: a group of four seconds in a sixteenth of one."""
 

@@ -36,10 +36,10 @@ from streamproc.sources.opening import (
     with_login,
 )
 from streamproc.sources.picture import PictureMaker
-from streamproc.sources.tap import PacketTap
+from streamproc.sources.tap import PacketOutlet
 from streamproc.sources.timing import FrameSampler, MediaClock, Pacer, TimestampPicker
 from streamproc.telemetry import CameraLedger, DropReason, RateLimitedLog
-from streamproc.types import AccessUnit, Frame, Picture
+from streamproc.types import Frame, Picture
 
 __all__ = ["AvReader"]
 
@@ -66,13 +66,11 @@ class AvReader:
         decode: see :class:`~streamproc.sources.decoder.Decoder`.
         sample_fps: hand on at most so many pictures a second, evenly by media time; the others are not converted.
         hwaccel: decode on such a device where there is one, in software otherwise.
-        on_packet: takes an H.264 or H.265 stream's packets on the reader's thread while ``tapped``; must not wait.
-            Their ``pts_s`` is presentation time in decoding order, of an origin of its own.
+        packets: takes an H.264 or H.265 stream's packets.
         clock_ns, utc_ns: the monotonic clock and UTC.
 
     Attributes:
         codec, rate: of what was opened last, as libav names it and in frames a second (None: not known).
-        tapped: whether ``on_packet`` is called; may be set from any thread at any time.
     """
 
     PATIENCE_S = 30.0
@@ -94,7 +92,7 @@ class AvReader:
         decode: DecodeMode = "all",
         sample_fps: float | None = None,
         hwaccel: Acceleration = "none",
-        on_packet: Callable[[AccessUnit], None] | None = None,
+        packets: PacketOutlet | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
         utc_ns: Callable[[], int] = time.time_ns,
     ) -> None:
@@ -108,22 +106,20 @@ class AvReader:
         self._decode: DecodeMode = decode
         self._sampler = FrameSampler(sample_fps) if sample_fps else None
         self._hardware = HardwareChoice(camera, hwaccel)
-        self._on_packet = on_packet
+        self._packets = packets
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._log = RateLimitedLog(logger, interval_s=10.0)
         self._media = MediaClock()
-        self._tap_media = MediaClock()
         self._capture = CaptureClock()
         self._pacer = Pacer(wait=stop.wait, on_lag=self._warn_of_lag, clock_ns=clock_ns)
         self._maker = PictureMaker()
         self._strict = True
-        self._pictures = self._emitted = 0
+        self._pictures = self._emitted = self._packets_since = 0
         self._packet_ns = self._packet_captured_ns = 0
         self._from_camera = False
         self.codec = ""
         self.rate: float | None = None
-        self.tapped = False
 
     @property
     def emitted(self) -> int:
@@ -185,7 +181,6 @@ class AvReader:
         self.codec, self.rate = stream.codec_context.name, float(rate) if rate else None
         self._from_camera = from_camera
         self._media.begin(self.rate)
-        self._tap_media.begin(self.rate)
         # libav's parser knows that a picture of these is whole when it sees the next.
         self._capture.begin(held=codec_of(self.codec) is not None)
         picker = TimestampPicker()
@@ -194,7 +189,8 @@ class AvReader:
             for frame in frames:
                 ticks = picker.pick(frame.pts, frame.dts)
                 seconds = None if ticks is None or frame.time_base is None else ticks * float(frame.time_base)
-                pts_s = self._media.advance(seconds)
+                pts_s = self._media.advance(seconds, pictures=max(1, self._packets_since))
+                self._packets_since = 0
                 self._pictures += 1
                 if self._sampler is not None and not self._sampler.wants(pts_s):
                     self._ledger.dropped(DropReason.SKIPPED)
@@ -230,8 +226,8 @@ class AvReader:
     def _frames(self, container: InputContainer, stream: VideoStream) -> Generator[VideoFrame, None, None]:
         """Sound pictures in presentation order; those still in the decoder come before an error is raised."""
         decoder = Decoder(stream, self._ledger, strict=self._strict, mode=self._decode)
-        codec = codec_of(self.codec)
-        tap = PacketTap(stream, codec) if codec is not None and self._on_packet is not None else None
+        if self._packets is not None:
+            self._packets.begin(stream, self.rate)
         started_ns, some = self._clock_ns(), False
         try:
             for packet in container.demux(stream):
@@ -240,8 +236,8 @@ class AvReader:
                 if not packet.size:  # libav's end mark, and the empty chunks by which AVI repeats a picture
                     continue
                 self._stamp(packet)
-                if self.tapped:
-                    self._pass_on(packet, tap)
+                if self._packets is not None:
+                    self._pass_on(packet, self._packets)
                 for frame in decoder.feed(packet):
                     some = True
                     yield frame
@@ -259,23 +255,14 @@ class AvReader:
                 self._be_lenient()
 
     def _stamp(self, packet: Packet[VideoStream]) -> None:
+        self._packets_since += 1
         self._packet_ns = self._packet_captured_ns = self._clock_ns()
         if self._from_camera:
             self._packet_captured_ns = self._capture.captured_ns(self._packet_ns, sent_utc_ns(packet))
 
-    def _pass_on(self, packet: Packet[VideoStream], tap: PacketTap | None) -> None:
-        if tap is None or self._on_packet is None:
+    def _pass_on(self, packet: Packet[VideoStream], outlet: PacketOutlet) -> None:
+        if not outlet.add(packet, self._in_utc(self._packet_captured_ns)) and outlet.wanted:
             self._log.warning("tap", "camera %s: %s cannot be passed on: %s", self.camera, self.codec, _TAP_REMEDY)
-            return
-        ticks = packet.pts if packet.dts is None else packet.dts
-        pts_s = self._tap_media.advance(None if ticks is None else ticks * float(packet.time_base))
-        if (
-            packet.pts is not None and packet.dts is not None
-        ):  # decoding times run on; a B-picture is shown before others
-            pts_s += (packet.pts - packet.dts) * float(packet.time_base)
-        unit = tap.unit(packet, pts_s=pts_s, captured_utc_ns=self._in_utc(self._packet_captured_ns))
-        if unit is not None:
-            self._on_packet(unit)
 
     def _in_utc(self, monotonic_ns: int) -> int:
         return self._utc_ns() - (self._clock_ns() - monotonic_ns)

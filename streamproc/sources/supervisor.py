@@ -18,6 +18,7 @@ from streamproc.sources.capture import ClockSource
 from streamproc.sources.decoder import DecodeMode
 from streamproc.sources.opening import Acceleration, Transport
 from streamproc.sources.retry import RetryDelays
+from streamproc.sources.tap import PacketOutlet
 from streamproc.telemetry import CameraLedger, RateLimitedLog, StatusBoard
 from streamproc.types import AccessUnit, CameraState, Frame
 
@@ -53,7 +54,8 @@ class CameraSource:
         realtime, loop, transport: as in the configuration.
         ledger, status: the camera's books and the board of all cameras.
         username, password: the camera's login, as they are; they go before those in the url, and are shown nowhere.
-        decode, sample_fps, hwaccel, on_packet: see :class:`AvReader`.
+        decode, sample_fps, hwaccel: see :class:`AvReader`.
+        on_packet: takes an H.264 or H.265 stream's packets while they are watched: see :class:`PacketOutlet`.
         retry: how long to wait before a stream is tried again.
         read_timeout_s: see :class:`AvReader`; also the limit for opening.
     """
@@ -96,6 +98,7 @@ class CameraSource:
         self._stopping: asyncio.Future[None] | None = None
         self._online_since_s: float | None = None
         self._event_loop: asyncio.AbstractEventLoop | None = None
+        self._packets = PacketOutlet(on_packet) if on_packet is not None else None
         self._reader = AvReader(
             camera,
             emit=emit,
@@ -108,7 +111,7 @@ class CameraSource:
             decode=decode,
             sample_fps=sample_fps,
             hwaccel=hwaccel,
-            on_packet=on_packet,
+            packets=self._packets,
         )
 
     @property
@@ -117,8 +120,9 @@ class CameraSource:
         return self._reader.clock
 
     def watch(self, watched: bool) -> None:
-        """Hand packets to ``on_packet`` from now on, or no longer; from any thread."""
-        self._reader.tapped = watched
+        """Hand packets to ``on_packet``, beginning with the last keyframe, or no longer; from any thread."""
+        if self._packets is not None:
+            self._packets.wanted = watched
 
     def request_stop(self) -> None:
         """End :meth:`run` soon; on the event loop, at any time, as often as one likes."""

@@ -43,7 +43,7 @@ class MediaClock:
     """
 
     MAX_STEP_S = 10.0
-    """A longer step is a jump of the camera's clock, not a pause in the scene."""
+    """A longer step from one picture to the next is a jump of the camera's clock, not a pause in the scene."""
     RATES = (1.0, 240.0)
     """Nominal frame rates to believe; containers without one often give their tick rate (1000, 90000)."""
     FALLBACK_RATE = 25.0
@@ -59,12 +59,17 @@ class MediaClock:
         slowest, fastest = self.RATES
         self._period_s = 1 / (rate if rate is not None and slowest <= rate <= fastest else self.FALLBACK_RATE)
 
-    def advance(self, timestamp_s: float | None) -> float:
-        """Media time in seconds of the next picture, which carries ``timestamp_s`` (None: it carries none)."""
-        step_s = self._period_s
+    def advance(self, timestamp_s: float | None, *, pictures: int = 1) -> float:
+        """Media time in seconds of the next picture, which carries ``timestamp_s`` (None: it carries none).
+
+        ``pictures``: how many the stream has had since the last call, this one and those left out. From keyframe to
+        keyframe a long step is no jump.
+        """
+        step_s = pictures * self._period_s
         if timestamp_s is not None and self._previous_s is not None and timestamp_s > self._previous_s:
             stamped_s = timestamp_s - self._previous_s
-            step_s = stamped_s if stamped_s <= self.MAX_STEP_S else self._period_s
+            if stamped_s <= max(self.MAX_STEP_S, pictures / self.RATES[0]):
+                step_s = stamped_s
         self._previous_s = timestamp_s
         self._pts_s = 0.0 if self._pts_s is None else self._pts_s + step_s
         return self._pts_s

@@ -13,6 +13,7 @@ import pytest
 
 from streamproc.sources.av_reader import AvReader
 from streamproc.sources.nal import annex_b
+from streamproc.sources.tap import PacketOutlet
 from streamproc.telemetry import CameraLedger
 from streamproc.types import AccessUnit, Frame
 from tests.cameras import serve
@@ -30,6 +31,7 @@ class Tap:
         self.units: list[AccessUnit] = []
         self._wanted, self._stop_after = wanted, stop_after
         self._stop = threading.Event()
+        self.outlet = PacketOutlet(self.units.append)
         self.frames: list[Frame] = []
         self.reader = AvReader(
             "cam",
@@ -38,13 +40,13 @@ class Tap:
             on_online=lambda: None,
             stop=self._stop,
             realtime=False,
-            on_packet=self.units.append,
+            packets=self.outlet,
         )
-        self.reader.tapped = 0 in wanted
+        self.outlet.wanted = 0 in wanted
 
     def _keep(self, frame: Frame) -> None:
         self.frames.append(frame)
-        self.reader.tapped = len(self.frames) in self._wanted
+        self.outlet.wanted = len(self.frames) in self._wanted
         if len(self.frames) == self._stop_after:
             self._stop.set()
 
@@ -108,11 +110,33 @@ def test_it_is_switched_while_running_and_its_time_goes_on(tmp_path: Path) -> No
     path = write_video(tmp_path / "v.ts", frames=FRAMES)
     tap.reader.read_file(path)
     assert len(tap.units) == 5
-    tap.reader.tapped = True
+    tap.outlet.wanted = True
     tap.frames.clear()
     tap.reader.read_file(path)
     assert len(tap.units) > 5
     assert all(later.pts_s > earlier.pts_s for earlier, later in itertools.pairwise(tap.units))
+
+
+def test_whoever_begins_between_two_keyframes_gets_what_came_since_the_last(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.ts", frames=FRAMES, gop=100)
+    whole, late = Tap(), Tap(wanted=range(17, 1000))
+    for tap in (whole, late):
+        tap.reader.read_file(path)
+    assert [unit.keyframe for unit in late.units] == [True] + [False] * (FRAMES - 1)
+    assert late.stream == whole.stream
+    assert [unit.pts_s for unit in late.units] == [unit.pts_s for unit in whole.units]
+
+
+@pytest.mark.parametrize(("limit", "value"), [("_MOST_KEPT", 5), ("_MOST_KEPT_BYTES", 2000)])
+def test_what_is_kept_for_them_is_bounded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: int
+) -> None:
+    monkeypatch.setattr(f"streamproc.sources.tap.{limit}", value)
+    late = Tap(wanted=range(17, 1000))
+    late.reader.read_file(write_video(tmp_path / "v.ts", frames=FRAMES, gop=20))
+    assert 0 < len(late.units) < FRAMES - 15
+    assert not late.units[0].keyframe, "it goes on from the present; the feed waits for the next keyframe"
+    assert any(unit.keyframe for unit in late.units)
 
 
 def test_what_cannot_be_passed_on_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -50,15 +50,15 @@ def test_nothing_before_a_keyframe_nor_from_a_group_too_big() -> None:
     group = RecentGroup()
     group.add(picture(0))
     assert not list(group.hastened())
-    group.add(picture(1, keyframe=True, size=3 << 20))
+    group.add(picture(1, keyframe=True, size=5 << 20))
     assert not list(group.hastened())
-    group.add(picture(2, keyframe=True, size=1 << 20))
-    group.add(picture(3, size=1 << 20))
+    group.add(picture(2, keyframe=True, size=2 << 20))
+    group.add(picture(3, size=2 << 20))
     assert len(list(group.hastened())) == 2
     group.add(picture(4))
     group.add(picture(5))
     assert not list(group.hastened())
-    fill(group, *range(300))
-    assert len(list(group.hastened())) == 300
-    group.add(picture(300))
+    fill(group, *range(600))
+    assert len(list(group.hastened())) == 600
+    group.add(picture(600))
     assert not list(group.hastened())

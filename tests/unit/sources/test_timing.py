@@ -26,6 +26,15 @@ def test_a_new_file_a_jump_and_a_missing_timestamp_continue_by_one_period() -> N
     assert times == pytest.approx([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.65, 0.7])
 
 
+def test_from_keyframe_to_keyframe_a_long_step_is_no_jump() -> None:
+    clock = MediaClock()
+    clock.begin(24.0)
+    steps = [(0.0, 1), (250 / 24, 250), (500 / 24, 250), (9000.0, 240), (9012.0, 1)]
+    assert [clock.advance(s, pictures=n) for s, n in steps] == pytest.approx(
+        [0.0, 250 / 24, 500 / 24, 740 / 24, 741 / 24]
+    )
+
+
 @pytest.mark.parametrize("rate", [None, 0.0, 90_000.0])
 def test_an_absurd_rate_is_not_believed(rate: float | None) -> None:
     clock = MediaClock()
