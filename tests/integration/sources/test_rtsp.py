@@ -21,7 +21,8 @@ from streamproc.sources.retry import RetryDelays
 from streamproc.sources.supervisor import CameraSource
 from streamproc.telemetry import CameraLedger, StatusBoard
 from streamproc.types import CameraState, Frame
-from tests.cameras import serve, start_server
+from tests.brokers import make_certificates
+from tests.cameras import behind_tls, serve, start_server
 from tests.integration.sources.reading import assert_closed
 from tests.media import number_in, write_video
 
@@ -130,6 +131,17 @@ def test_what_jams_between_camera_and_reader_is_age_once_the_camera_reports(tmp_
         assert jam_over is not None
         jam_over.join()
     assert 300 < max(ages_ms) < 2500
+
+
+@pytest.mark.parametrize("transport", ["auto", "tcp"])
+async def test_a_camera_behind_tls(clip: Path, tmp_path: Path, transport: Transport) -> None:
+    with serve(clip, "admin", "s3cret") as port:
+        async with behind_tls(port, make_certificates(tmp_path)) as safe_port:
+            reading = await asyncio.to_thread(
+                read, f"rtsps://admin:s3cret@127.0.0.1:{safe_port}/cam", transport, frames=20
+            )
+    assert reading.error is None
+    assert [number_in(frame.picture) for frame in reading.frames] == list(range(20))
 
 
 def test_the_end_of_a_stream_is_an_error_with_closed_books(clip: Path) -> None:
