@@ -24,7 +24,9 @@ run: setup  ## the main job on the sample cameras: live status, detections on MQ
 	$(BIN)/streamproc run samples/cameras.yaml
 
 test: setup  ## every test but the long ones
-	$(BIN)/python -m pytest -m 'not drill and not bench and not gpu'
+	$(BIN)/python -m pytest -m 'not drill and not bench and not gpu and not alone' \
+		--numprocesses logical --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -m 'alone and not drill and not gpu'
 
 lint: setup  ## ruff and strict mypy
 	$(BIN)/ruff check .

@@ -16,6 +16,9 @@ from tests.brokers import mosquitto
 from tests.e2e.harness import Subscriber, assert_sums_close, started, streamproc, write_config
 
 
+pytestmark = pytest.mark.alone
+
+
 def overloaded(folder: Path, shared_data: Path, port: int, max_age_ms: float, priorities: dict[str, float]) -> Path:
     """Four 1080p cameras of 25 FPS and a detector that cannot keep up with them on two cores."""
     video = shared_data / "videos" / "pedestrians_street_1080p.mp4"
