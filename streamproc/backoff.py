@@ -5,7 +5,7 @@ from __future__ import annotations
 import random as _random
 from collections.abc import Callable
 
-__all__ = ["Backoff"]
+__all__ = ["Backoff", "RetryDelays"]
 
 _LEAST_S = 0.05
 """Jitter may give 0, and a loop that never waits is no back-off."""
@@ -33,3 +33,29 @@ class Backoff:
     def reset(self) -> None:
         """Begin again: the last attempt led to something that lasted."""
         self._limit_s = self._first_s
+
+
+class RetryDelays:
+    """The waiting times before one peer, a camera or a media server, is tried again: jittered between half a second and
+    half a minute, begun again after a connection that was healthy for a minute, and never less than a minute after a
+    refused password.
+
+    Args:
+        random: gives numbers in 0..1.
+    """
+
+    first_s = 0.5
+    cap_s = 30.0
+    healthy_s = 60.0
+    auth_floor_s = 60.0
+    """Cameras lock an account out after a few wrong passwords: at most one attempt a minute."""
+
+    def __init__(self, *, random: Callable[[], float] = _random.random) -> None:
+        self._backoff = Backoff(self.first_s, self.cap_s, random)
+
+    def delay_s(self, reason: str, online_s: float) -> float:
+        """Seconds to wait after a failure with this reason, of a connection that worked for ``online_s``."""
+        if online_s >= self.healthy_s:
+            self._backoff.reset()
+        delay_s = self._backoff.next_s()
+        return self.auth_floor_s + delay_s if reason == "auth" else delay_s

@@ -15,6 +15,7 @@ from streamproc.rtsp.protocol import TRACK, BadMessage, Parser, Request, Target,
 from streamproc.rtsp.sdp import Description, sdp
 from streamproc.rtsp.session import Session
 from streamproc.rtsp.transport import choose
+from streamproc.rtsp.trouble import Treatment
 from streamproc.rtsp.udp import Address, UdpPorts
 from streamproc.telemetry import RateLimitedLog
 
@@ -51,6 +52,10 @@ class Host(Protocol):
 
     def refused(self, reason: str) -> None:
         """Count a refusal."""
+        ...
+
+    def treatment(self, request: Request) -> Treatment:
+        """What a trouble of the feed that is asked for makes of the request."""
         ...
 
 
@@ -117,6 +122,10 @@ class Connection(asyncio.BufferedProtocol):
         self._end_session()
         self._transport.abort()
 
+    def cut(self) -> None:
+        """Close it as a failing network does: the client is told nothing."""
+        self._transport.abort()
+
     def heard(self, address: Address) -> None:
         """A datagram came from the client's host; one from its ports is a sign of life."""
         if self.session is not None and self.session.owns(address):
@@ -150,6 +159,8 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.close()
 
     def _answer_request(self, request: Request) -> None:
+        if self._is_settled(request):
+            return
         handler = {
             "DESCRIBE": self._describe,
             "SETUP": self._setup,
@@ -167,6 +178,16 @@ class Connection(asyncio.BufferedProtocol):
             handler(request)
             if not self._transport.is_closing():
                 self._watch_deadline()  # which may have come nearer: each state has its own
+
+    def _is_settled(self, request: Request) -> bool:
+        """Whether a trouble of the feed that is asked for comes in between; who watches already is left alone."""
+        treatment = Treatment.ANSWER if self.session is not None else self._host.treatment(request)
+        if treatment is Treatment.CUT:
+            self.cut()
+        elif treatment is Treatment.DENY:
+            keeper = self._gatekeeper or Gatekeeper(Credentials(username="", password=""))
+            self._reply(request, 401, {"WWW-Authenticate": keeper.challenge(Verdict.WRONG)})
+        return treatment is not Treatment.ANSWER
 
     def _admits(self, request: Request) -> bool:
         """Whether the client has shown, now or before on this connection, that it knows the password."""

@@ -14,6 +14,7 @@ from av.error import FFmpegError
 from streamproc.rtsp.group import RecentGroup
 from streamproc.rtsp.packetizer import CLOCK_HZ, Packetizer, Picture
 from streamproc.rtsp.sdp import Description, parameter_sets
+from streamproc.rtsp.trouble import Trouble
 from streamproc.rtsp.viewer import Sent, Viewer
 from streamproc.types import AccessUnit
 
@@ -54,10 +55,19 @@ class Feed:
         on_watch: is called on the event loop with True when somebody wants to see it, and with False
             ``linger_s`` after the last one left.
         linger_s: time in which a viewer that leaves, or has only asked, may come back before the encoder stops.
+        trouble: what goes wrong with it on purpose.
     """
 
-    def __init__(self, path: str, on_watch: Callable[[bool], None], *, linger_s: float = 2.0) -> None:
+    def __init__(
+        self,
+        path: str,
+        on_watch: Callable[[bool], None],
+        *,
+        linger_s: float = 2.0,
+        trouble: Trouble | None = None,
+    ) -> None:
         self.path = path
+        self.trouble = trouble
         self._on_watch = on_watch
         self._linger_s = linger_s
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -181,11 +191,11 @@ class Feed:
         if self._interested == 0 and self._watched:
             self._idle_timer = self._loop.call_later(self._linger_s, self._stop_watching)
 
-    def described(self) -> asyncio.Future[Description]:
-        """The description, as soon as there is one."""
+    def described(self, *, anew: bool = False) -> asyncio.Future[Description]:
+        """The description, as soon as there is one; ``anew``: as soon as there is a keyframe to come with it."""
         assert self._loop is not None
         future: asyncio.Future[Description] = self._loop.create_future()
-        if self._description is not None:
+        if self._description is not None and not anew:
             future.set_result(self._description)
         else:
             self._waiting.add(future)
@@ -235,9 +245,13 @@ class Feed:
         for picture, description in pending:
             if description is not None:
                 self._describe(description)
-            self._group.add(picture)
+            altered = picture if self.trouble is None else self.trouble.picture(picture)
+            if altered is None:
+                self._group.clear()
+                continue
+            self._group.add(altered)
             for viewer in tuple(self._viewers):
-                viewer.send(picture)
+                viewer.send(altered)
 
     def _describe(self, description: Description) -> None:
         before, self._description = self._description, description

@@ -13,6 +13,8 @@ from streamproc.rtsp.auth import Credentials
 from streamproc.rtsp.connection import Connection
 from streamproc.rtsp.feed import Feed, FeedStats
 from streamproc.rtsp.limits import Limits
+from streamproc.rtsp.protocol import Request, Target
+from streamproc.rtsp.trouble import Treatment
 from streamproc.rtsp.udp import Address, UdpPorts
 from streamproc.telemetry import RateLimitedLog
 
@@ -109,6 +111,12 @@ class RtspServer:
             feeds={path: feed.stats() for path, feed in self.feeds.items()},
         )
 
+    def cut(self, path: str) -> None:
+        """Close the connections of those who watch a path, without a word."""
+        for connection in tuple(self._connections):
+            if connection.session is not None and connection.session.feed.path == path:
+                connection.cut()
+
     def joined(self, connection: Connection) -> bool:
         """A client connected; False when there are too many, or when the server ends."""
         self._connections.add(connection)
@@ -128,6 +136,16 @@ class RtspServer:
     def refused(self, reason: str) -> None:
         """Count a refusal."""
         self._refused[reason] += 1
+
+    def treatment(self, request: Request) -> Treatment:
+        """What a trouble of the feed that is asked for makes of the request. OPTIONS needs no login."""
+        try:
+            feed = self.feeds.get(Target.of(request.uri).path)
+        except ValueError:
+            return Treatment.ANSWER
+        treatment = Treatment.ANSWER if feed is None or feed.trouble is None else feed.trouble.request()
+        harmless = treatment is Treatment.DENY and request.method == "OPTIONS"
+        return Treatment.ANSWER if harmless else treatment
 
     def _sessions(self) -> int:
         return sum(connection.session is not None for connection in self._connections)

@@ -9,6 +9,7 @@ from functools import partial
 
 from streamproc.rtsp.feed import Feed
 from streamproc.rtsp.transport import Delivery
+from streamproc.rtsp.trouble import Trouble
 from streamproc.rtsp.udp import Address, UdpPorts
 from streamproc.rtsp.viewer import Carrier, TcpCarrier, UdpCarrier, Viewer
 
@@ -42,7 +43,7 @@ class Session:
         self.control_url = control_url
         self.interleaved = delivery.interleaved
         self.playing = False
-        self._feed = feed
+        self.feed = feed
         self._addresses: tuple[Address, ...] = ()
         carrier: Carrier
         if delivery.interleaved:
@@ -52,7 +53,10 @@ class Session:
             peer: Address = connection.get_extra_info("peername")
             rtp, rtcp = self._addresses = tuple((peer[0], port, *peer[2:]) for port in (delivery.rtp, delivery.rtcp))
             pair = ports.at(connection.get_extra_info("sockname")[0])
-            carrier = UdpCarrier(partial(pair.send_rtp, address=rtp), partial(pair.send_rtcp, address=rtcp))
+            send_rtp = partial(pair.send_rtp, address=rtp)
+            if feed.trouble is not None:
+                send_rtp = partial(_send_unless_lost, feed.trouble, send_rtp)
+            carrier = UdpCarrier(send_rtp, partial(pair.send_rtcp, address=rtcp))
             terms = (
                 f"RTP/AVP;unicast;client_port={delivery.rtp}-{delivery.rtcp};"
                 f"server_port={pair.rtp_port}-{pair.rtcp_port}"
@@ -69,13 +73,13 @@ class Session:
         """Start or go on, at a keyframe; nothing new where it already plays."""
         if not self.playing:
             self.playing = True
-            self._feed.join(self.viewer)
+            self.feed.join(self.viewer)
 
     def pause(self) -> None:
         """Send nothing more until :meth:`play`."""
         if self.playing:
             self.playing = False
-            self._feed.leave(self.viewer)
+            self.feed.leave(self.viewer)
 
     def end(self) -> None:
         """Send nothing more at all, and tell the client so."""
@@ -83,3 +87,8 @@ class Session:
             self.viewer.bye()
         self.pause()
         self._carrier.close()
+
+
+def _send_unless_lost(trouble: Trouble, send: Callable[[bytes], None], datagram: bytes) -> None:
+    if trouble.datagram():
+        send(datagram)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -235,12 +236,15 @@ class AvReader:
                     return
                 if not packet.size:  # libav's end mark, and the empty chunks by which AVI repeats a picture
                     continue
+                stalled = self._has_stalled(started_ns)
                 self._stamp(packet)
                 if self._packets is not None:
                     self._pass_on(packet, self._packets)
                 for frame in decoder.feed(packet):
                     some = True
                     yield frame
+                if stalled:
+                    raise av.error.TimeoutError(errno.ETIMEDOUT, "no packet came in time")
                 if self._from_camera and not some:
                     self._lose_patience(decoder, (self._packet_ns - started_ns) / 1e9)
             for frame in decoder.drain():
@@ -253,6 +257,12 @@ class AvReader:
         finally:
             if self._strict and not some and decoder.failed_keyframes:
                 self._be_lenient()
+
+    def _has_stalled(self, started_ns: int) -> bool:
+        """Whether a camera's packet came only when its time was over: libav answers the first time limit with the
+        picture that its parser held, and would wait as long again before it says so."""
+        waited_ns = self._clock_ns() - self._packet_ns
+        return self._from_camera and self._packet_ns >= started_ns and waited_ns > 0.9e9 * self._timeouts_s[1]
 
     def _stamp(self, packet: Packet[VideoStream]) -> None:
         self._packets_since += 1

@@ -49,6 +49,8 @@ def stream_error(
     """
     reason = _stream_reason(url, exc, opened=opened, timed_out=timed_out)
     words = _STATES.get(reason) or _words(exc)
+    if reason == "refused" and isinstance(exc, av.error.InvalidDataError):
+        words = "the connection was closed without an answer, or the answer is not RTSP"
     return SourceError(f"camera {camera}: {redact(url)}: {words}. {_REMEDIES[reason]}", reason=reason)
 
 
@@ -107,10 +109,9 @@ def _stream_reason(url: str, exc: Exception, *, opened: bool, timed_out: bool) -
         return "not_found"
     if timed_out or isinstance(exc, av.error.TimeoutError | av.error.ExitError):
         return "stalled" if opened else "timeout"
-    if isinstance(exc, av.error.InvalidDataError):
-        return "corrupt"
     if opened:
-        return "eof"
+        return "corrupt" if isinstance(exc, av.error.InvalidDataError) else "eof"
+    # libav finds a connection that is closed without an answer invalid data too.
     return "refused" if _resolves(url) else "dns"
 
 

@@ -12,12 +12,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from streamproc.backoff import RetryDelays
 from streamproc.errors import SourceError
 from streamproc.sources.av_reader import AvReader
 from streamproc.sources.capture import ClockSource
 from streamproc.sources.decoder import DecodeMode
 from streamproc.sources.opening import Acceleration, Transport
-from streamproc.sources.retry import RetryDelays
 from streamproc.sources.tap import PacketOutlet
 from streamproc.telemetry import CameraLedger, RateLimitedLog, StatusBoard
 from streamproc.types import AccessUnit, CameraState, Frame
@@ -174,7 +174,9 @@ class CameraSource:
             delay_s = self._retry.delay_s(failure.reason, online_s)
             self._ledger.reconnects[failure.reason] += 1
             self._status.set(self.camera, CameraState.OFFLINE, failure.reason)
-            self._log.warning(failure.reason, "%s Next attempt in %.1f s.", failure, delay_s)
+            # A wait that is long enough to be noticed is always announced.
+            warn = logger.warning if delay_s >= 1 else partial(self._log.warning, failure.reason)
+            warn("%s Next attempt in %.1f s.", failure, delay_s)
             await self._stopped_or(timeout_s=delay_s)
         return SourceOutcome(ended=False, error=None)
 

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
+from streamproc.backoff import RetryDelays
 from streamproc.errors import SourceError
 from streamproc.sources.av_reader import AvReader
 from streamproc.sources.opening import Transport
-from streamproc.sources.retry import RetryDelays
 from streamproc.sources.supervisor import CameraSource
 from streamproc.telemetry import CameraLedger, StatusBoard
 from streamproc.types import CameraState, Frame

@@ -3,11 +3,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import secrets
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamproc.rtsp.auth import Credentials, Gatekeeper, Verdict
+from streamproc.rtsp.auth import Credentials, Gatekeeper, Login, Verdict
 
 LOGIN = Credentials(username="me", password="pass:wörd@/")
 
@@ -68,3 +70,54 @@ def test_any_header_gets_a_verdict(header: str) -> None:
 
 def test_credentials_are_never_shown() -> None:
     assert repr(LOGIN) == "Credentials()"
+
+
+@given(user=st.text("abc:@ö", min_size=1).filter(lambda text: ":" not in text), password=st.text('abc:@/ö\\"'))
+def test_both_sides_agree(user: str, password: str) -> None:
+    credentials = Credentials(username=user, password=password)
+    gatekeeper, login = Gatekeeper(credentials), Login(credentials)
+    assert login.header("ANNOUNCE", "rtsp://box/gate") is None
+    challenges = gatekeeper.challenge(Verdict.ABSENT).split("\n")
+    for offers in (challenges, challenges[1:]):
+        assert login.challenged(offers)
+        for method in ("ANNOUNCE", "SETUP"):
+            assert gatekeeper.judge(method, login.header(method, "rtsp://box/gate")) is Verdict.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "response"),
+    [
+        ("MD5", "8ca523f5e9506fed4657c9700eebdbec"),
+        ("SHA-256", "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1"),
+    ],
+)
+def test_the_example_of_rfc_7616_section_3_9_1(algorithm: str, response: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ")
+    login = Login(Credentials(username="Mufasa", password="Circle of Life"))
+    assert login.challenged(
+        [
+            f'Digest realm="http-auth@example.org", qop="auth, auth-int", algorithm={algorithm}, '
+            'nonce="7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v", '
+            'opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS"'
+        ]
+    )
+    header = login.header("GET", "/dir/index.html")
+    assert header is not None
+    for part in (f'response="{response}"', "nc=00000001", "qop=auth", 'opaque="FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCU'):
+        assert part in header
+
+
+def test_the_best_that_can_be_answered_is_taken() -> None:
+    login = Login(LOGIN)
+    assert login.challenged(['Basic realm="a"', 'Digest realm="b", nonce="1"', 'Digest nonce="2", algorithm=SHA-256'])
+    assert "algorithm=SHA-256" in (login.header("ANNOUNCE", "x") or "")
+    assert login.challenged(['Digest realm="b", nonce="1", algorithm=SHA-512-256', 'basic realm="a"'])
+    assert (login.header("ANNOUNCE", "x") or "").startswith("Basic ")
+    assert not login.challenged(["Bearer", 'Digest realm="a", nonce="1", qop="auth-int"', ""])
+    assert login.header("ANNOUNCE", "x") is None
+
+
+def test_a_name_with_quotes_cannot_break_out_of_them() -> None:
+    login = Login(Credentials(username='a"b\\', password=""))
+    assert login.challenged(['Digest realm="r", nonce="n"'])
+    assert r'username="a\"b\\", realm="r"' in (login.header("ANNOUNCE", "x") or "")
