@@ -100,10 +100,10 @@ async def run(
         for outlet in running.outlets:
             await outlet.sink.start()
         on_ready(f"model {detector}")
-        if running.streams is not None and config.rtsp is not None:
+        if running.streams is not None:
             await running.streams.start()
             opened.push_async_callback(running.streams.close)
-            on_ready(f"live streams at rtsp://{config.rtsp.listen}/CAMERA")
+            on_ready(f"live streams {running.streams}")
         # What is loaded by now stays: a full collection would stop every thread for 40 ms to find that out again.
         gc.collect()
         gc.freeze()
@@ -132,9 +132,7 @@ class _Run:
             sinks.append(self.streams.sink)
         self.outlets = [Outlet(sink, all_live=self._all_live) for sink in sinks]
         frames_changed = LoopSignal()
-        self._mailboxes = {
-            name: self._mailbox(camera, self._ledgers[name], frames_changed) for name, camera in config.cameras.items()
-        }
+        self._mailboxes = {name: self._mailbox(camera, frames_changed) for name, camera in config.cameras.items()}
         self._sources = {
             name: CameraSource(
                 name,
@@ -160,12 +158,18 @@ class _Run:
     def _tap(self, camera: str, watched: bool) -> None:
         self._sources[camera].watch(watched)
 
-    def _mailbox(self, camera: CameraConfig, ledger: CameraLedger, signal: LoopSignal) -> Channel[Frame]:
+    def _not_inferred(self, frame: Frame, reason: DropReason) -> None:
+        """Where every decoded frame ends that has no result; on any thread."""
+        self._ledgers[frame.camera].dropped(reason)
+        if self.streams is not None:
+            self.streams.not_inferred(frame)
+
+    def _mailbox(self, camera: CameraConfig, signal: LoopSignal) -> Channel[Frame]:
         if camera.realtime:
             return Channel(
                 _LIVE_MAILBOX,
                 Overflow.DROP_OLDEST,
-                on_drop=lambda _: ledger.dropped(DropReason.OVERLOAD),
+                on_drop=lambda frame: self._not_inferred(frame, DropReason.OVERLOAD),
                 on_put=signal.ring,
             )
         return Channel(max(_LIVE_MAILBOX, self._engine.max_batch), Overflow.BLOCK, on_put=signal.ring)
@@ -183,10 +187,17 @@ class _Run:
         )
         return Pipeline(
             engine=self._engine,
-            batcher=Batcher(self._mailboxes, self._ledgers, scheduler, frames_changed, frame_interval_ns=interval_ns),
+            batcher=Batcher(
+                self._mailboxes,
+                scheduler,
+                frames_changed,
+                frame_interval_ns=interval_ns,
+                not_inferred=self._not_inferred,
+            ),
             times=times,
             lanes={name: self._lane(name, camera, head) for name, camera in self._config.cameras.items()},
             outlets=self.outlets,
+            not_inferred=self._not_inferred,
             letterbox=letterbox_into,
             labels=head.labels,
             depth=self._engine.concurrency if self._all_live else self._engine.slots,
@@ -205,7 +216,9 @@ class _Run:
         self, stop: asyncio.Event, duration_s: float | None, on_view: Callable[[list[CameraView]], None]
     ) -> RunOutcome:
         async with asyncio.TaskGroup() as tasks:
-            monitor = tasks.create_task(self._monitor(on_view), name="monitor")
+            background = [tasks.create_task(self._monitor(on_view), name="monitor")]
+            if self.streams is not None:
+                background.append(tasks.create_task(self.streams.push(), name="push"))
             sinks = [
                 tasks.create_task(outlet.sink.run(outlet.inbox), name=f"sink {outlet.sink.name}")
                 for outlet in self.outlets
@@ -228,7 +241,8 @@ class _Run:
                     self._mailboxes[name].drain()
             await _finish([pipeline], _PIPELINE_DEADLINE_S)
             await _finish([*sources, *sinks], sinks_deadline_s)
-            monitor.cancel()
+            for task in background:
+                task.cancel()
         for ledger in self._ledgers.values():
             ledger.close()
         report = build_report(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamproc.channel import Channel, LoopSignal
-from streamproc.telemetry import CameraLedger, DropReason
+from streamproc.telemetry import DropReason
 from streamproc.types import Frame
 
 __all__ = ["BatchTimes", "Batcher", "Plan", "Scheduler", "Waiting"]
@@ -214,7 +214,7 @@ class Scheduler:
 
 
 class Batcher:
-    """Forms batches from the cameras' mailboxes; every frame it does not hand on is booked.
+    """Forms batches from the cameras' mailboxes; of every frame it does not hand on ``not_inferred`` is told why.
 
     The mailboxes must ring ``signal`` whenever they change. It ends when all of them are closed and empty.
     """
@@ -222,18 +222,18 @@ class Batcher:
     def __init__(
         self,
         mailboxes: Mapping[str, Channel[Frame]],
-        ledgers: Mapping[str, CameraLedger],
         scheduler: Scheduler,
         signal: LoopSignal,
         *,
         frame_interval_ns: int,
+        not_inferred: Callable[[Frame, DropReason], None],
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._mailboxes = mailboxes
-        self._ledgers = ledgers
         self._scheduler = scheduler
         self._signal = signal
         self._interval_ns = frame_interval_ns
+        self._not_inferred = not_inferred
         self._monotonic_ns = monotonic_ns
 
     async def next_batch(self) -> list[Frame]:
@@ -269,10 +269,11 @@ class Batcher:
         box = self._mailboxes[camera]
         frame = box.poll()
         while frame is not None and frame.live and now_ns - frame.captured_ns > self._interval_ns and len(box):
-            self._ledgers[camera].dropped(DropReason.OVERLOAD)
+            self._not_inferred(frame, DropReason.OVERLOAD)
             frame = box.poll()
         return frame
 
     def _drop_oldest(self, camera: str, reason: DropReason) -> None:
-        if self._mailboxes[camera].poll() is not None:
-            self._ledgers[camera].dropped(reason)
+        frame = self._mailboxes[camera].poll()
+        if frame is not None:
+            self._not_inferred(frame, reason)

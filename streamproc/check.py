@@ -13,6 +13,7 @@ from streamproc.config import CameraConfig, Config, MqttConfig
 from streamproc.detector import open_detector
 from streamproc.errors import ConfigError, FatalError, StreamprocError
 from streamproc.outputs import embedded_broker, endpoint_of
+from streamproc.rtsp import probe_server
 from streamproc.sinks.mqtt import probe_broker
 from streamproc.sources.probe import probe
 from streamproc.streams import host_and_port
@@ -38,8 +39,10 @@ async def check(config: Config) -> list[Finding]:
     probes += [_finding(subject, _model(one)) for subject, one in _models(config)]
     if config.mqtt is not None:
         probes.append(_finding("broker", _broker(config.mqtt)))
-    if config.rtsp is not None:
+    if config.rtsp is not None and config.rtsp.listen is not None:
         probes.append(_finding("rtsp", _listening(config.rtsp.listen)))
+    if config.rtsp is not None and config.rtsp.push is not None:
+        probes.append(_finding("rtsp push", probe_server(config.rtsp.push_url(next(iter(config.cameras))))))
     for key, output in (("file", config.file), ("video", config.video)):
         if output is not None:
             probes.append(_finding(f"output {key}", _output(output.path)))

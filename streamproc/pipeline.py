@@ -81,6 +81,8 @@ class Pipeline:
     """Everything between the mailboxes and the sinks' inboxes.
 
     Args:
+        not_inferred: is told of every frame that the engine fails, and why; before the results of later frames of its
+            camera are handed over.
         letterbox: writes a picture into a row of a slot.
         labels: the model's class names.
         depth: batches from being closed to having their outputs, at a time. A frame grows old in a batch that waits
@@ -96,6 +98,7 @@ class Pipeline:
         times: BatchTimes,
         lanes: Mapping[str, Lane],
         outlets: Sequence[Outlet],
+        not_inferred: Callable[[Frame, DropReason], None],
         letterbox: Callable[[Picture, UInt8Array], Letterbox],
         labels: tuple[str, ...],
         depth: int,
@@ -107,6 +110,7 @@ class Pipeline:
         self._times = times
         self._lanes = lanes
         self._outlets = outlets
+        self._not_inferred = not_inferred
         self._receivers = sum(outlet.sink.essential for outlet in outlets)
         self._letterbox = letterbox
         self._labels = labels
@@ -183,7 +187,7 @@ class Pipeline:
 
     def _lost(self, frames: list[Frame]) -> list[_Found]:
         for frame in frames:
-            self._lanes[frame.camera].ledger.dropped(DropReason.ENGINE)
+            self._not_inferred(frame, DropReason.ENGINE)
         return []
 
     def _fill(self, frames: list[Frame], slot: Slot) -> list[Letterbox]:

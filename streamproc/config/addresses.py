@@ -6,6 +6,7 @@ import ipaddress
 import re
 from urllib.parse import SplitResult, quote, unquote, urlsplit
 
+from streamproc.config.placeholder import filled_in
 from streamproc.config.refusals import RefusedError, did_you_mean
 
 __all__ = [
@@ -13,18 +14,24 @@ __all__ = [
     "check_broker_url",
     "check_camera_url",
     "check_listen_address",
+    "check_push_url",
     "check_triton_url",
     "file_url_path",
+    "is_own_server",
     "is_rtsp",
     "quote_userinfo",
 ]
 
 TRITON_DEFAULT_URL = "grpc://127.0.0.1:8001"
 
-_RTSP_SCHEMES = ("rtsp", "rtsps")
+_RTSP_PORTS = {"rtsp": 554, "rtsps": 322}  # RFC 7826 section 22.14
+_RTSP_SCHEMES = tuple(_RTSP_PORTS)
+_CAMERA = "the camera"
+_MEDIA_SERVER = "the media server"
 _OTHER_STREAMS = ("http", "https", "rtmp", "rtmps", "rtp", "srt", "tcp", "udp")
 _BROKER_PORTS = {"mqtt": 1883, "mqtts": 8883, "embedded": 1883}
 _CAMERA_EXPECTED = "rtsp://, rtsps://, a video file, or a glob of video files"
+_PUSH_EXPECTED = "rtsp://HOST:8554/{camera}, or the same with rtsps://"
 _BROKER_EXPECTED = "mqtt://HOST:1883, mqtts://HOST:8883 or embedded://127.0.0.1:1883"
 _LISTEN_EXAMPLE = "127.0.0.1:8554"
 _TRITON_PORT = 8001
@@ -64,12 +71,15 @@ def check_camera_url(url: str) -> str:
     scheme, rest = match[1].lower(), match[2]
     if scheme == "file":
         return url
+    _check_rtsp_scheme(scheme, _CAMERA_EXPECTED, "Use the camera's RTSP address, or record the stream to a file.")
+    return f"{scheme}://{_check_rtsp(rest, _CAMERA)}"
+
+
+def _check_rtsp_scheme(scheme: str, expected: str, remedy: str) -> None:
     if scheme not in _RTSP_SCHEMES:
-        remedy = "Use the camera's RTSP address, or record the stream to a file."
         if scheme not in _OTHER_STREAMS:
             remedy = did_you_mean(scheme, _RTSP_SCHEMES) or remedy
-        raise RefusedError(found=f"an address of the kind {scheme}://", expected=_CAMERA_EXPECTED, remedy=remedy)
-    return f"{scheme}://{_check_rtsp(rest)}"
+        raise RefusedError(found=f"an address of the kind {scheme}://", expected=expected, remedy=remedy)
 
 
 def _check_path_shape(path: str) -> None:
@@ -80,7 +90,38 @@ def _check_path_shape(path: str) -> None:
         raise RefusedError(found="a Windows path", expected=_CAMERA_EXPECTED, remedy=remedy)
 
 
-def _check_rtsp(rest: str) -> str:
+def check_push_url(url: str) -> str:
+    """Where streams are pushed to, normalised as a camera's address; ``{camera}`` may stand in its path."""
+    bare = filled_in(url, "an address")
+    match = _SCHEME.fullmatch(bare)
+    if match is None:
+        remedy = "Write, for example, push: rtsp://media:8554/{camera}."
+        raise RefusedError(expected=_PUSH_EXPECTED, remedy=remedy)
+    scheme = match[1].lower()
+    _check_rtsp_scheme(scheme, _PUSH_EXPECTED, "Use the RTSP address of the media server.")
+    authority, slash, path = url.partition("://")[2].partition("/")
+    if "{" in authority:
+        remedy = "Write it behind the host, as in rtsp://media:8554/{camera}."
+        raise RefusedError(found="{camera} before the path", expected=_PUSH_EXPECTED, remedy=remedy)
+    checked, _, _ = _check_rtsp(match[2], _MEDIA_SERVER).partition("/")
+    if not path.strip("/") or re.search("[?#]", authority):
+        remedy = "Add the path under which the server shall have it: /{camera}."
+        raise RefusedError(found="an address without a path", expected=_PUSH_EXPECTED, remedy=remedy)
+    return f"{scheme}://{checked}{slash}{path}"
+
+
+def is_own_server(url: str, listen: str) -> bool:
+    """Whether a checked address leads to what listens at a checked ``host:port`` of this machine."""
+    there, here = urlsplit(url), urlsplit(f"rtsp://{listen}")
+    assert there.hostname is not None
+    assert here.hostname is not None
+    if (there.port or _RTSP_PORTS[there.scheme]) != here.port:
+        return False
+    local = here.hostname in ("0.0.0.0", "::") or _is_loopback(here.hostname)
+    return there.hostname == here.hostname or (local and _is_loopback(there.hostname))
+
+
+def _check_rtsp(rest: str, whose: str) -> str:
     """What follows ``rtsp://``; as in libav, the last '@' before the first of '/?#' ends the user information."""
     if re.search(r"[\s\x00-\x1f\x7f]", rest):
         raise RefusedError(expected="an address without blanks", remedy="Remove the blank, or write it as %20.")
@@ -94,7 +135,7 @@ def _check_rtsp(rest: str) -> str:
             expected="rtsp://USER:PASSWORD@HOST:PORT/PATH",
             remedy=_PERCENT_ENCODE,
         )
-    _check_host(_split(f"rtsp://{host}", "rtsp://HOST:PORT/PATH"), "rtsp://HOST:PORT/PATH", "the camera")
+    _check_host(_split(f"rtsp://{host}", "rtsp://HOST:PORT/PATH"), "rtsp://HOST:PORT/PATH", whose)
     return f"{quote_userinfo(userinfo)}{at}{host}{path}"
 
 
@@ -198,7 +239,7 @@ def _check_host(parts: SplitResult, expected: str, whose: str) -> tuple[str, int
         port = 0
     if port == 0:
         remedy = "Correct the port, or leave it out."
-        if whose == "the camera" and not re.search(r":[0-9]+$", parts.netloc):
+        if whose in (_CAMERA, _MEDIA_SERVER) and not re.search(r":[0-9]+$", parts.netloc):
             remedy = f"Correct the port, or leave it out. {_PERCENT_ENCODE}"
         raise RefusedError(found="a port that is not usable", expected="a port from 1 to 65535", remedy=remedy)
     if not parts.hostname or re.search(r"[\s\\{}<>^`|\"]", parts.hostname):

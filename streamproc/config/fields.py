@@ -19,7 +19,13 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from streamproc.config.addresses import check_broker_url, check_camera_url, check_listen_address, check_triton_url
+from streamproc.config.addresses import (
+    check_broker_url,
+    check_camera_url,
+    check_listen_address,
+    check_push_url,
+    check_triton_url,
+)
 from streamproc.config.files import Surroundings, find_file
 from streamproc.config.refusals import RefusedError, did_you_mean
 from streamproc.errors import ModelError
@@ -40,6 +46,7 @@ __all__ = [
     "ListenAddress",
     "MaxBatch",
     "Name",
+    "PushUrl",
     "Ratio",
     "Section",
     "Side",
@@ -192,6 +199,7 @@ Levels = Annotated[str, AfterValidator(_check_levels), Field(json_schema_extra={
 CameraUrl = Annotated[str, AfterValidator(check_camera_url)]
 HeaderName = Annotated[str, AfterValidator(_check_header_name)]
 ListenAddress = Annotated[str, AfterValidator(check_listen_address)]
+PushUrl = Annotated[str, AfterValidator(check_push_url)]
 TritonUrl = Annotated[str, AfterValidator(check_triton_url)]
 BrokerUrl = Annotated[str, AfterValidator(check_broker_url)]
 Ratio = Annotated[float, Field(ge=0, le=1)]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamproc.config.addresses import file_url_path
+from streamproc.config.placeholder import filled_in
 from streamproc.config.refusals import RefusedError
 
 __all__ = [
@@ -142,12 +143,9 @@ def check_output_path(text: str, *, example: str, suffixes: tuple[str, ...] = ()
 
     Directories on the way are made when the file is; what can be known now is refused now.
     """
-    bare = text.replace("{camera}", "camera")
+    bare = filled_in(text, "a path")
     if not bare.strip() or "\0" in bare:
         raise RefusedError(expected="the path of a file to write", remedy=f"Write a path, such as {example}.")
-    if "{" in bare or "}" in bare:
-        remedy = "Write {camera} where the camera's name belongs, and no other braces."
-        raise RefusedError(expected="a path with no placeholder but {camera}", remedy=remedy)
     if suffixes and not bare.lower().endswith(suffixes):
         expected = f"a path that ends in {' or '.join(suffixes)}"
         raise RefusedError(expected=expected, remedy=f"Let the name end in {suffixes[0]}, such as {example}.")

@@ -32,6 +32,7 @@ from streamproc.config.fields import (
 )
 from streamproc.config.files import check_output_path, find_camera_files, find_model
 from streamproc.config.mqtt import MqttConfig
+from streamproc.config.placeholder import check_one_per_camera
 from streamproc.config.refusals import RefusedError
 from streamproc.config.rtsp import RtspConfig
 from streamproc.errors import ModelError
@@ -184,9 +185,9 @@ class VideoConfig(Section):
     def _can_be_written(cls, value: str, info: ValidationInfo) -> str:
         around = surroundings(info)
         path = check_output_path(value, example="out/{camera}.mp4", suffixes=(".mp4", ".mkv"))
-        if around is not None and around.cameras > 1 and "{camera}" not in value:
-            remedy = "Every camera needs a file of its own: write, for example, out/{camera}.mp4."
-            raise RefusedError(expected=f"{{camera}} in the path, for {around.cameras} cameras", remedy=remedy)
+        if around is not None:
+            need, example = "a file of its own", "out/{camera}.mp4"
+            check_one_per_camera(value, around.cameras, noun="path", need=need, example=example)
         return path
 
 
@@ -324,7 +325,7 @@ class Config(Section):
         default=None, description="Write annotated video.", examples=[{"path": "out/{camera}.mp4"}]
     )
     rtsp: RtspConfig | None = Field(
-        default=None, description="Serve annotated live streams.", examples=[{"listen": "127.0.0.1:8554"}]
+        default=None, description="Serve annotated live streams, or push them.", examples=[{"listen": "127.0.0.1:8554"}]
     )
     cameras: Mapping[CameraName, CameraConfig] = Field(
         min_length=1,

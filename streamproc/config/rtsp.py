@@ -4,18 +4,30 @@ from __future__ import annotations
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from streamproc.config.fields import ListenAddress, Section, Text, check_login
+from streamproc.config.addresses import is_own_server
+from streamproc.config.fields import ListenAddress, PushUrl, Section, Text, check_login, surroundings
+from streamproc.config.placeholder import check_one_per_camera
+from streamproc.config.refusals import RefusedError
 
 __all__ = ["RtspConfig"]
 
 
 class RtspConfig(Section):
-    """Annotated live streams at rtsp://HOST:PORT/CAMERA, encoded only while somebody watches."""
+    """Annotated live streams at rtsp://HOST:PORT/CAMERA, encoded only while somebody watches, or at a media server."""
 
-    listen: ListenAddress = Field(
+    listen: ListenAddress | None = Field(
         default="127.0.0.1:8554",
-        description="HOST:PORT to serve at; 0.0.0.0:8554 serves every network that this machine is in.",
+        description="HOST:PORT to serve at; 0.0.0.0:8554 serves every network that this machine is in, and null none.",
         examples=["127.0.0.1:8554", "0.0.0.0:8554"],
+    )
+    push: PushUrl | None = Field(
+        default=None,
+        validate_default=True,
+        description="An rtsp:// or rtsps:// address of a media server, such as MediaMTX, to which each camera's "
+        "annotated stream is pushed, whether or not somebody watches it there; {camera} stands for the camera's name, "
+        "and is needed with several cameras. In a password, write '@' as %40, '/' as %2F, '#' as %23, '?' as %3F and "
+        "'%' as %25; the value of a ${NAME} need not be rewritten.",
+        examples=["rtsp://media:8554/{camera}", "rtsps://streamproc:${MEDIA_PASSWORD}@media:8322/{camera}"],
     )
     username: Text | None = Field(
         default=None, description="User name that viewers must give; needs password.", examples=["viewer"]
@@ -47,6 +59,38 @@ class RtspConfig(Section):
     raw: bool = Field(
         default=True, description="false serves no rtsp://HOST:PORT/CAMERA/raw, the camera's own stream passed on."
     )
+
+    def push_url(self, camera: str) -> str:
+        """Where a camera's stream is pushed to; there must be such a place."""
+        assert self.push is not None
+        return self.push.replace("{camera}", camera)
+
+    @field_validator("push")
+    @classmethod
+    def _leads_elsewhere(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if "listen" not in info.data:
+            return value
+        listen, around = info.data["listen"], surroundings(info)
+        if value is None:
+            if listen is None:
+                remedy = "Write where to listen or where to push to, or leave the section out."
+                raise RefusedError(expected="an address to push to, as rtsp.listen is null", remedy=remedy)
+            return None
+        if listen is not None and is_own_server(value, listen):
+            remedy = "Write listen: null to push only, or give rtsp.listen another port: 8554 is the usual one of both."
+            raise RefusedError(found="the address of rtsp.listen", expected="another server's address", remedy=remedy)
+        if around is not None:
+            need, example = "an address of its own", "rtsp://media:8554/{camera}"
+            check_one_per_camera(value, around.cameras, noun="address", need=need, example=example)
+        return value
+
+    @field_validator("username", "raw")
+    @classmethod
+    def _is_served(cls, value: str | bool | None, info: ValidationInfo) -> str | bool | None:
+        if info.data.get("listen", "") is None:
+            remedy = "Remove the key: it is about the server that rtsp.listen: null turns off."
+            raise RefusedError(expected=f"{info.field_name} only with an address in rtsp.listen", remedy=remedy)
+        return value
 
     @field_validator("password")
     @classmethod

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TypeAlias
@@ -50,6 +50,7 @@ class _Style:
         side = min(width, height)
         self.size = (width, height)
         self.line = max(1, round(side / 450))
+        self.dash, self.gap = 6 * self.line, 4 * self.line
         # Below a scale of 0.4 the font's digits run into one another.
         self.text_scale = max(0.4, side / 1900)
         self.text_thickness = 1 if self.text_scale < 0.9 else 2
@@ -71,12 +72,13 @@ class _Style:
 
 @dataclass(frozen=True, slots=True)
 class _Marks:
-    """What is drawn for one frame, worst detection first, so that the best lies on top."""
+    """What is drawn for one frame, worst detection first, so that the best lies on top. ``carried``: dashed."""
 
     boxes: NDArray[np.float32]
     colors: NDArray[np.int64]
     labels: list[str]
     track_ids: list[int]
+    carried: bool
 
 
 class Annotator:
@@ -84,57 +86,69 @@ class Annotator:
 
     Every object has a box and a label (``person 7 0.91``: class, track id where there is one, confidence) in the
     colour of its track, or of its class where it has none; a tracked one drags the path that the middle of its
-    bottom edge took during the last second of media time. The header shows the camera, the capture time in UTC
-    and the rate of the frames drawn during the last second of media time. Give it the camera's frames in order.
+    bottom edge took during the last second of media time. Objects carried forward, of frames that were not inferred,
+    have dashed boxes, keep their labels, which would flicker otherwise, and are not remembered. The header shows the
+    camera, the capture time in UTC, the rate of the frames drawn during the last second of media time, and, if not
+    all of them were inferred, the rate of those that were. Give it the camera's frames in order.
     """
 
     def __init__(self) -> None:
         self._trails: dict[int, deque[_Point]] = {}
-        self._times: deque[float] = deque(maxlen=_MOST_TIMES)
+        self._times: deque[tuple[float, bool]] = deque(maxlen=_MOST_TIMES)
         self._style: _Style | None = None
 
-    def draw(self, result: FrameResult, bgr: UInt8Array) -> UInt8Array:
+    def draw(self, result: FrameResult, bgr: UInt8Array, *, carried: bool = False) -> UInt8Array:
         """Draw onto ``bgr``, in place, and return it.
 
         ``bgr`` (h, w, 3) uint8, contiguous, writable, upright: the frame's picture at any size; what is drawn is
-        scaled to it.
+        scaled to it. ``carried``: the frame was not inferred, its objects are those of earlier ones.
         """
         height, width = bgr.shape[:2]
         if self._style is None or self._style.size != (width, height):
             self._style = _Style(width, height)
-        self._remember(result)
-        marks = _marks(result, width, height)
+        self._remember(result, carried)
+        marks = _marks(result, width, height, carried)
         self._draw_trails(bgr, marks, self._style)
         if marks.labels:
             _draw_objects(bgr, marks, self._style)
-        _draw_header(bgr, _header(result.frame, self._fps()), self._style)
+        _draw_header(bgr, _header(result.frame, self._rates()), self._style)
         return bgr
 
-    def _remember(self, result: FrameResult) -> None:
+    def _remember(self, result: FrameResult, carried: bool) -> None:
         now_s = result.frame.pts_s
-        self._times.append(now_s)
-        while len(self._times) > 2 and self._times[0] < now_s - _RATE_WINDOW_S:
+        self._times.append((now_s, not carried))
+        while len(self._times) > 2 and self._times[0][0] < now_s - _RATE_WINDOW_S:
             self._times.popleft()
-        width, height = result.frame.picture.size
-        found = result.detections
-        for (x1, _, x2, y2), track_id in zip(found.boxes.tolist(), found.track_ids.tolist(), strict=True):
-            if track_id:
-                trail = self._trails.setdefault(track_id, deque(maxlen=_MOST_POINTS))
-                trail.append((now_s, (x1 + x2) / 2 / width, y2 / height))
+        if not carried:
+            self._extend_trails(result)
         for track_id, trail in list(self._trails.items()):
             while trail and trail[0][0] < now_s - _TRAIL_S:
                 trail.popleft()
             if not trail:
                 del self._trails[track_id]
 
-    def _fps(self) -> float | None:
-        span_s = self._times[-1] - self._times[0]
-        return (len(self._times) - 1) / span_s if span_s > 0 else None
+    def _extend_trails(self, result: FrameResult) -> None:
+        width, height = result.frame.picture.size
+        found = result.detections
+        for (x1, _, x2, y2), track_id in zip(found.boxes.tolist(), found.track_ids.tolist(), strict=True):
+            if track_id:
+                trail = self._trails.setdefault(track_id, deque(maxlen=_MOST_POINTS))
+                trail.append((result.frame.pts_s, (x1 + x2) / 2 / width, y2 / height))
+
+    def _rates(self) -> tuple[float, float] | None:
+        """Frames a second, drawn and among them inferred; None before there are two."""
+        (first_s, _), *others = self._times
+        span_s = self._times[-1][0] - first_s
+        return (len(others) / span_s, sum(inferred for _, inferred in others) / span_s) if span_s > 0 else None
 
     def _draw_trails(self, bgr: UInt8Array, marks: _Marks, style: _Style) -> None:
+        width, height = style.size
         scale = np.array(style.size) * _SUBPIXELS
-        for track_id, color in zip(marks.track_ids, marks.colors.tolist(), strict=True):
+        objects = zip(marks.track_ids, marks.colors.tolist(), marks.boxes.tolist(), strict=True)
+        for track_id, color, (x1, _, x2, y2) in objects:
             places = [place for _, *place in self._trails.get(track_id, ())]
+            if marks.carried and places:
+                places.append([(x1 + x2) / 2 / width, y2 / height])
             if len(places) < 2:
                 continue
             path = np.rint(np.array(places) * scale).astype(np.int32)
@@ -145,7 +159,7 @@ class Annotator:
                 cv2.polylines(bgr, [part], False, ink, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
 
 
-def _marks(result: FrameResult, width: int, height: int) -> _Marks:
+def _marks(result: FrameResult, width: int, height: int, carried: bool) -> _Marks:
     found = result.detections
     source_width, source_height = result.frame.picture.size
     scale = np.array([width / source_width, height / source_height] * 2, dtype=np.float32)
@@ -155,6 +169,7 @@ def _marks(result: FrameResult, width: int, height: int) -> _Marks:
         colors=colors[::-1],
         labels=_labels(found, result.labels)[::-1],
         track_ids=found.track_ids[::-1].tolist(),
+        carried=carried,
     )
 
 
@@ -169,7 +184,11 @@ def _labels(found: Detections, names: Sequence[str]) -> list[str]:
 
 def _draw_objects(bgr: UInt8Array, marks: _Marks, style: _Style) -> None:
     height, width = bgr.shape[:2]
-    style.boxes.annotate(bgr, sv.Detections(xyxy=marks.boxes), custom_color_lookup=marks.colors)
+    if marks.carried:
+        for box, color in zip(marks.boxes.astype(int).tolist(), marks.colors.tolist(), strict=True):
+            _draw_dashed(bgr, box, _PALETTE.by_idx(color).as_bgr(), style)
+    else:
+        style.boxes.annotate(bgr, sv.Detections(xyxy=marks.boxes), custom_color_lookup=marks.colors)
     # A label sits on its box's top left corner; one that would leave the picture is moved inside it.
     sizes = np.array([style.text_size(label) for label in marks.labels]) + 2 * style.padding
     anchors = marks.boxes.copy()
@@ -179,10 +198,34 @@ def _draw_objects(bgr: UInt8Array, marks: _Marks, style: _Style) -> None:
     style.labels.annotate(bgr, sv.Detections(xyxy=anchors), labels=marks.labels, custom_color_lookup=marks.colors)
 
 
-def _header(frame: Frame, fps: float | None) -> str:
+def _draw_dashed(bgr: UInt8Array, box: Sequence[int], ink: tuple[int, int, int], style: _Style) -> None:
+    x1, y1, x2, y2 = box
+    for start, end in _dashes(x1, x2, style):
+        for y in (y1, y2):
+            cv2.line(bgr, (start, y), (end, y), ink, style.line)
+    for start, end in _dashes(y1, y2, style):
+        for x in (x1, x2):
+            cv2.line(bgr, (x, start), (x, end), ink, style.line)
+
+
+def _dashes(first: int, last: int, style: _Style) -> Iterator[tuple[int, int]]:
+    """Where the dashes of a side begin and end: evenly, and so that its corners are drawn."""
+    dash = min(style.dash, max(0, last - first))
+    count = max(2, round((last - first + style.gap) / (style.dash + style.gap)))
+    for start in np.linspace(first, last - dash, count).astype(int).tolist():
+        yield start, start + dash
+
+
+def _header(frame: Frame, rates: tuple[float, float] | None) -> str:
     taken = datetime.fromtimestamp(frame.captured_utc_ns // 1_000_000 / 1000, tz=UTC)
     stamp = f"{taken:%Y-%m-%d %H:%M:%S}.{taken.microsecond // 1000:03d} UTC"
-    return "    ".join([frame.camera, stamp] + ([f"{fps:.1f} FPS"] if fps is not None else []))
+    words = [frame.camera, stamp]
+    if rates is not None:
+        fps, inferred_fps = rates
+        words.append(f"{fps:.1f} FPS")
+        if inferred_fps < fps:
+            words.append(f"{inferred_fps:.1f} inferred")
+    return "    ".join(words)
 
 
 def _draw_header(bgr: UInt8Array, text: str, style: _Style) -> None:

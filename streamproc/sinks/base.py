@@ -103,10 +103,11 @@ class SharedCounts:
         with self._lock:
             self.counts.taken += 1
 
-    def lost(self, reason: str) -> None:
-        """A frame was not."""
-        with self._lock:
-            self.counts.lost[reason] += 1
+    def lost(self, reason: str, count: int = 1) -> None:
+        """Frames were not."""
+        if count:
+            with self._lock:
+                self.counts.lost[reason] += count
 
 
 class Sink(Protocol):

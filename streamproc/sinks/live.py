@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 
@@ -11,7 +12,7 @@ from streamproc.sinks.base import Delivery, SinkCounts
 from streamproc.sinks.live_encoder import require_software_codec
 from streamproc.sinks.live_studio import Books, LiveStyle, Publish, Studio
 from streamproc.telemetry import AgeHistogram
-from streamproc.types import FrameResult, Picture, UInt8Array
+from streamproc.types import Frame, FrameResult, Picture, UInt8Array
 
 __all__ = ["LiveSink", "LiveStyle"]
 
@@ -24,9 +25,12 @@ class LiveSink:
     """Turns the results of watched cameras into annotated H.264, and never answers deliveries.
 
     A camera that somebody watches has a thread of its own and a short inbox, from :meth:`watch` to :meth:`watch`; of
-    one that nobody watches nothing is kept, drawn or encoded. Each result is drawn on its own picture. What is not
-    shown is counted: ``unwatched``; ``rate``, more than ``fps`` asks for; ``overload``, displaced by a newer picture;
-    ``encoder``, refused by the encoder, which is made anew for the next picture; ``shutdown``.
+    one that nobody watches nothing is kept, drawn or encoded. Each result is drawn on its own picture. Between them,
+    in order, come the frames that were not inferred, with the objects carried forward from the results before them:
+    the picture keeps the camera's rate when inference does not. What is not shown is counted: ``unwatched`` (results
+    alone); ``rate``, more than ``fps`` asks for; ``overload``, displaced by a newer picture; ``late``, known about
+    after a later picture was shown; ``encoder``, refused by the encoder, which is made anew for the next picture;
+    ``shutdown``.
 
     Args:
         publish: takes a camera's access units, for each camera; called on the camera's thread, must not wait. Of a
@@ -55,6 +59,11 @@ class LiveSink:
         """Pictures shown, and pictures not shown by reason."""
         return self._books.counts
 
+    @property
+    def carried(self) -> int:
+        """How many of the pictures shown were not inferred."""
+        return self._books.carried
+
     def ages(self) -> AgeHistogram:
         """Milliseconds from a frame's capture to the publishing of its access unit, so far, as a copy."""
         return self._books.ages()
@@ -66,10 +75,16 @@ class LiveSink:
         elif camera not in self._studios and not self._closed:
             self._studios[camera] = Studio(camera, self._publish[camera], self._style, self._to_bgr, self._books)
 
-    def request_keyframe(self, camera: str) -> None:
-        """Make a camera's next picture a keyframe, if it is watched; on the event loop."""
-        if camera in self._studios:
-            self._studios[camera].request_keyframe()
+    def not_inferred(self, frame: Frame) -> None:
+        """Show a frame that will have no result, if its camera is watched; from any thread, never waits.
+
+        All that is known about the frames before a result must be said before that result is handed over.
+        """
+        studio = self._studios.get(frame.camera)
+        if studio is not None:
+            # A camera that is not watched any more since a moment ago. Or a bug; the next result raises it.
+            with contextlib.suppress(Closed):
+                studio.offer(frame, None)
 
     async def start(self) -> None:
         """See whether pictures can be encoded.
@@ -97,7 +112,7 @@ class LiveSink:
             self._books.lost("unwatched")
             return
         try:
-            studio.offer(result)
+            studio.offer(result.frame, result)
         except Closed:
             studio.done.result()  # the bug that ended the thread
             raise

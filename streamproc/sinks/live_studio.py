@@ -12,19 +12,19 @@ from typing import TypeAlias
 
 import cv2
 
-from streamproc.channel import Channel, Closed, Overflow
+from streamproc.channel import Closed
 from streamproc.errors import SinkError
 from streamproc.sinks.annotate import Annotator
 from streamproc.sinks.base import SharedCounts
 from streamproc.sinks.live_encoder import LiveEncoder, default_bitrate_kbps, open_encoder
+from streamproc.sinks.live_reel import Reel, Shot
 from streamproc.telemetry import AgeHistogram, RateLimitedLog
-from streamproc.types import AccessUnit, FrameResult, Picture, UInt8Array
+from streamproc.types import AccessUnit, Frame, FrameResult, Picture, UInt8Array
 
-__all__ = ["Books", "LiveStyle", "Pace", "Publish", "Studio", "fitted"]
+__all__ = ["Books", "LiveStyle", "Publish", "Studio", "fitted"]
 
 _log = logging.getLogger(__name__)
 
-_FRAMES_WAITING = 2  # viewers want the newest, and each holds one of its decoder's pictures
 _WARN_EVERY_S = 60.0
 
 Publish: TypeAlias = Callable[[AccessUnit], None]
@@ -49,8 +49,15 @@ class Books(SharedCounts):
 
     def __init__(self) -> None:
         super().__init__()
+        self.carried = 0
         self._ages = AgeHistogram()
         self._warnings = RateLimitedLog(_log, interval_s=_WARN_EVERY_S)
+
+    def shown(self, *, carried: bool) -> None:
+        """A picture was shown, with objects of its own or carried ones."""
+        with self._lock:
+            self.counts.taken += 1
+            self.carried += carried
 
     def published(self, age_ms: float) -> None:
         """An access unit left, this long after its capture."""
@@ -75,25 +82,8 @@ class Books(SharedCounts):
         )
 
 
-class Pace:
-    """Chooses pictures, evenly, so that no more than ``fps`` a second of media time are shown."""
-
-    def __init__(self, fps: float | None) -> None:
-        self._step_s = 1 / fps if fps is not None else 0.0
-        self._due_s = float("-inf")
-
-    def due(self, pts_s: float) -> bool:
-        """Whether to show the picture of this time."""
-        # A quarter of a step early is in time: a camera with the same rate trembles around it.
-        if pts_s < self._due_s - self._step_s / 4:
-            return False
-        late_s = pts_s - self._due_s
-        self._due_s = self._due_s + self._step_s if late_s < self._step_s else pts_s + self._step_s
-        return True
-
-
 class Studio:
-    """One watched camera's thread: draws, encodes and publishes what its inbox holds until it is stopped.
+    """One watched camera's thread: draws, encodes and publishes what its reel hands on until it is stopped.
 
     ``done`` is resolved when the thread has ended, with the exception that ended it if that was a bug.
     """
@@ -103,40 +93,28 @@ class Studio:
     ) -> None:
         self.camera = camera
         self.done: Future[None] = Future()
-        self._inbox: Channel[FrameResult] = Channel(
-            _FRAMES_WAITING, Overflow.DROP_OLDEST, on_drop=lambda _: books.lost("overload")
-        )
+        self._reel = Reel(style.fps, on_lost=books.lost)
         self._publish = publish
         self._style = style
         self._to_bgr = to_bgr
         self._books = books
-        self._pace = Pace(style.fps)
         self._annotator = Annotator()
         self._encoder: LiveEncoder | None = None
-        self._keyframe_wanted = threading.Event()
         self._passing_on = threading.Lock()
         self._stopped_for: str | None = None
         # A daemon: one that hangs in a driver must not keep the process alive.
         threading.Thread(target=self._main, name=f"live-{camera}", daemon=True).start()
 
-    def offer(self, result: FrameResult) -> None:
-        """Show this result unless a newer one takes its place. Raises :class:`Closed` when a bug ended the thread."""
-        if self._pace.due(result.frame.pts_s):
-            self._inbox.offer(result)
-        else:
-            self._books.lost("rate")
-
-    def request_keyframe(self) -> None:
-        """Make the next picture a keyframe."""
-        self._keyframe_wanted.set()
+    def offer(self, frame: Frame, found: FrameResult | None) -> None:
+        """Show this frame, with its result or, if it was not inferred, with what is carried on from others; unless a
+        newer one takes its place. From any thread. Raises :class:`Closed` when it was stopped or a bug ended it."""
+        self._reel.put(frame, found)
 
     def stop(self, reason: str) -> None:
         """Publish nothing from here on; pictures on their way are lost for ``reason``. The thread ends by itself."""
         with self._passing_on:
             self._stopped_for = reason
-        self._inbox.close()
-        for _ in self._inbox.drain():
-            self._books.lost(reason)
+        self._books.lost(reason, self._reel.close())
 
     def _main(self) -> None:
         try:
@@ -146,33 +124,31 @@ class Studio:
         else:
             self.done.set_result(None)
         finally:
-            self._inbox.close()
+            self._reel.close()
 
     def _consume(self) -> None:
         while True:
             try:
-                result = self._inbox.get()
+                shot = self._reel.get()
             except Closed:
                 return
             try:
-                units = self._encode(result)
+                units = self._encode(shot)
             except SinkError as exc:
                 self._encoder = None  # the next picture gets a new one, and begins with a keyframe
                 self._books.lost("encoder")
                 self._books.warn(self.camera, exc)
             else:
-                self._pass_on(result, units)
+                self._pass_on(shot, units)
 
-    def _encode(self, result: FrameResult) -> list[AccessUnit]:
-        frame = result.frame
-        bgr = self._annotator.draw(result, self._to_bgr(fitted(frame.picture, self._style.height)))
+    def _encode(self, shot: Shot) -> list[AccessUnit]:
+        frame = shot.frame
+        bgr = self._to_bgr(fitted(frame.picture, self._style.height))
+        self._annotator.draw(shot.result(), bgr, carried=shot.carried)
         height, width = bgr.shape[:2]
         if self._encoder is None or self._encoder.size != (width, height):
             self._encoder = self._open((width, height))
-        keyframe = self._keyframe_wanted.is_set()
-        if keyframe:
-            self._keyframe_wanted.clear()
-        return self._encoder.encode(bgr, pts_s=frame.pts_s, captured_utc_ns=frame.captured_utc_ns, keyframe=keyframe)
+        return self._encoder.encode(bgr, pts_s=frame.pts_s, captured_utc_ns=frame.captured_utc_ns)
 
     def _open(self, size: tuple[int, int]) -> LiveEncoder:
         bitrate_kbps = self._style.bitrate_kbps or default_bitrate_kbps(size)
@@ -180,16 +156,16 @@ class Studio:
         _log.info("camera %s: live video %dx%d by %s, up to %d kbit/s", self.camera, *size, encoder.codec, bitrate_kbps)
         return encoder
 
-    def _pass_on(self, result: FrameResult, units: list[AccessUnit]) -> None:
+    def _pass_on(self, shot: Shot, units: list[AccessUnit]) -> None:
         with self._passing_on:  # so that nothing is published once :meth:`stop` has returned
             if self._stopped_for is not None:
                 self._books.lost(self._stopped_for)
                 return
             for unit in units:
                 self._publish(unit)
-        self._books.taken()
+        self._books.shown(carried=shot.carried)
         now_ns = monotonic_ns()
-        utc_offset_ns = result.frame.captured_utc_ns - result.frame.captured_ns
+        utc_offset_ns = shot.frame.captured_utc_ns - shot.frame.captured_ns
         for unit in units:
             self._books.published((now_ns - (unit.captured_utc_ns - utc_offset_ns)) / 1e6)
 

@@ -15,7 +15,6 @@ import pytest
 from tests.brokers import mosquitto
 from tests.e2e.harness import Subscriber, assert_sums_close, started, streamproc, write_config
 
-
 pytestmark = pytest.mark.alone
 
 

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,12 @@ LOGIN = "viewer:s3cr3t%2Fp%40ss@"
 
 
 @contextmanager
-def served(folder: Path, samples: Path, **rtsp: Any) -> Iterator[tuple[str, Path]]:
+def served(
+    folder: Path, samples: Path, *, run: Mapping[str, Any] | None = None, **rtsp: Any
+) -> Iterator[tuple[str, Path]]:
     """A run with two endless cameras; its address, and the file that its report is written to at the end.
+
+    ``run`` takes the place of sections of its configuration.
 
     The gate is without B-pictures, as cameras are: over RTSP, which has no decoding times, ffmpeg complains of others.
     """
@@ -33,12 +37,11 @@ def served(folder: Path, samples: Path, **rtsp: Any) -> Iterator[tuple[str, Path
     subprocess.run(["ffmpeg", "-v", "error", "-i", str(samples / "gate.mp4"), *options, str(gate)], check=True)
     with socket.create_server(("127.0.0.1", 0)) as probe:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    config = write_config(
-        folder,
-        model={"path": samples / "streetnet.onnx", "size": [640, 384]},
-        rtsp={"listen": address, **rtsp},
-        cameras={"gate": {"url": gate, "loop": True}, "plaza": {"url": samples / "plaza.mp4", "loop": True}},
-    )
+    usual = {
+        "model": {"path": samples / "streetnet.onnx", "size": [640, 384]},
+        "cameras": {"gate": {"url": gate, "loop": True}, "plaza": {"url": samples / "plaza.mp4", "loop": True}},
+    }
+    config = write_config(folder, **{**usual, **(run or {})}, rtsp={"listen": address, **rtsp})
     report, log = folder / "report.json", folder / "log"
     with started("run", config, "--report", report, log=log) as process:
         wait_for_log(log, "live streams at rtsp://")
@@ -94,6 +97,37 @@ def test_without_a_viewer_nothing_is_encoded(tmp_path: Path, samples: Path) -> N
     told = json.loads(report.read_text())
     assert told["sinks"]["rtsp"]["taken"] == 0
     assert all(feed["published"] == 0 for feed in told["rtsp"]["feeds"].values())
+
+
+@pytest.mark.shared_data
+def test_the_picture_keeps_the_cameras_rate_when_inference_does_not(
+    tmp_path: Path, samples: Path, shared_data: Path
+) -> None:
+    """One thread infers some twenty of 48 frames a second, two thirds of them of the other camera; and the machine may
+    be busy with other things."""
+    overload = {
+        "engine": {"threads": 1, "precision": "fp32"},
+        "model": {"path": shared_data / "models" / "yolov8n.onnx", "labels": "coco"},
+        "budget": {"max_frame_age_ms": 400},
+        "cameras": {
+            "gate": {"url": samples / "gate.mp4", "loop": True},
+            "plaza": {"url": samples / "plaza.mp4", "loop": True, "priority": 2},
+        },
+    }
+    with (
+        served(tmp_path, samples, run=overload, height=360) as (address, report),
+        av.open(f"rtsp://{address}/gate", options={"rtsp_transport": "tcp"}, timeout=20) as container,
+    ):
+        pictures = [frame for _, frame in zip(range(200), container.decode(video=0), strict=False)]
+    steps_s = np.diff([picture.time for picture in pictures[1:]])  # the first one's time is not known to the client
+    told = json.loads(report.read_text())
+    shown, carried = told["sinks"]["rtsp"]["taken"], told["rtsp"]["carried"]
+    books = told["cameras"]["gate"]
+    print(f"{1 / steps_s.mean():.1f} pictures a second, {carried} of {shown} carried; {told['sinks']['rtsp']['lost']}")
+    assert np.median(steps_s) == pytest.approx(1 / 24, abs=0.001)
+    assert 0.75 * 24 < 1 / steps_s.mean() < 1.05 * 24
+    assert books["inferred"] < 0.6 * books["decoded"]
+    assert 0.4 * shown < carried <= shown
 
 
 def test_a_password_keeps_others_out_and_is_shown_nowhere(tmp_path: Path, samples: Path) -> None:

@@ -18,6 +18,7 @@ from streamproc.config import (
     Config,
     ModelConfig,
     MqttConfig,
+    RtspConfig,
     check_classes,
     config_schema,
 )
@@ -154,6 +155,9 @@ class TestVariables:
             with_section("video: {path: '${SECRET}'}"),
             camera(f"url: 'http://u:{SECRET}@h/'"),
             camera(f"url: 'rtsp://u:{SECRET}@h:0/'"),
+            with_section(f"rtsp: {{push: 'rtsp://u:{SECRET}@h:0/a'}}"),
+            with_section(f"rtsp: {{push: 'rtsp://u:{SECRET}@127.0.0.1:8554/a'}}"),
+            with_section("rtsp: {push: 'rtsp://u:${SECRET}@h:8554'}"),
             camera(f"url: 'rtsp://u:{SECRET}'"),
             camera(f"url: 'rtsp://u:a/{SECRET}@h/'"),
             camera(f"url: 'rtsp://u:a@{SECRET}@h:0/'"),
@@ -226,6 +230,30 @@ class TestCameraUrl:
 )
 def test_broker_url_always_has_its_port(url: str, normal: str) -> None:
     assert MqttConfig(url=url).url == normal
+
+
+class TestPushUrl:
+    @pytest.mark.parametrize(
+        ("url", "there"),
+        [
+            ("RTSP://Media/{camera}", "rtsp://Media/gate"),
+            ("rtsp://u:p@ss@h/live/{camera}?key=1", "rtsp://u:p%40ss@h/live/gate?key=1"),
+            ("rtsps://[fd00::5]:8322/x/{camera}/y", "rtsps://[fd00::5]:8322/x/gate/y"),
+            ("rtsp://127.0.0.1:8555/one", "rtsp://127.0.0.1:8555/one"),
+        ],
+    )
+    def test_accepted(self, url: str, there: str) -> None:
+        assert RtspConfig(push=url).push_url("gate") == there
+
+    def test_instead_of_a_server_of_our_own(self) -> None:
+        rtsp = RtspConfig(listen=None, push="rtsp://127.0.0.1:8554/{camera}")
+        assert (rtsp.listen, rtsp.push_url("a")) == (None, "rtsp://127.0.0.1:8554/a")
+
+    def test_password_from_the_environment_may_hold_anything(self, folder: Path) -> None:
+        text = with_section("rtsp: {push: 'rtsp://me:${P}@media/{camera}'}")
+        rtsp = load(folder, text, {"P": "p@s/s"}).rtsp
+        assert rtsp is not None
+        assert rtsp.push_url("gate") == "rtsp://me:p%40s%2Fs@media/gate"
 
 
 class TestClasses:

@@ -30,6 +30,11 @@ def triton(keys: str) -> str:
     return f"{GATE}\nengine: {{kind: triton, {keys}}}\nmodel: {{name: m}}\n"
 
 
+def pushed(keys: str) -> str:
+    """The smallest configuration with live streams that have these keys."""
+    return with_section(f"rtsp: {{{keys}}}")
+
+
 SYNTAX: list[tuple[str | bytes, str, str, str]] = [
     # text, place, found, remedy
     (b"caf\xe9", "", "a byte that is not UTF-8, at offset 3", "Save the file as UTF-8"),
@@ -241,6 +246,46 @@ VALUES = [
     (with_section("rtsp: {listen: 'h:99999'}"), "rtsp.listen", "not usable", "1 to 65535", "Correct the port"),
     (with_section("rtsp: {username: a}"), "rtsp.password", "nothing", "username and password together", "Add password"),
     (with_section("rtsp: {password: a}"), "rtsp.password", "hidden", "username and password together", "Add username"),
+    (pushed("listen: null"), "rtsp.push", "nothing", "as rtsp.listen is null", "leave the section out"),
+    (pushed("listen: null, push: null"), "rtsp.push", "nothing", "an address to push to", "Write where"),
+    (pushed("push: 'h:8554/a'"), "rtsp.push", "'h:8554/a'", "rtsp://HOST:8554/{camera}", "push: rtsp://media:8554"),
+    (pushed("push: 'rtmp://h/a'"), "rtsp.push", "the kind rtmp://", "rtsp://HOST", "Use the RTSP address"),
+    (pushed("push: 'rstp://h/a'"), "rtsp.push", "the kind rstp://", "rtsp://HOST", "Did you mean 'rtsp'?"),
+    (pushed("push: 'rtsp://h:8554'"), "rtsp.push", "without a path", "{camera}", "Add the path"),
+    (pushed("push: 'rtsp://h:8554?a=b'"), "rtsp.push", "without a path", "{camera}", "Add the path"),
+    (pushed("push: 'rtsp:///{camera}'"), "rtsp.push", "without a usable host", "rtsp://HOST", "the media server"),
+    (pushed("push: 'rtsp://h:99999/a'"), "rtsp.push", "a port", "from 1 to 65535", "Correct the port"),
+    (pushed("push: 'rtsp://u:pa/ss@h/a'"), "rtsp.push", "an '@' behind", "rtsp://USER:PASSWORD", ENCODE),
+    (pushed("push: 'rtsp://u:p@h:x/a'"), "rtsp.push", "a port", "from 1 to 65535", ENCODE),
+    (pushed("push: 'rtsp://h/a b'"), "rtsp.push", "'rtsp://h/a b'", "without blanks", "%20"),
+    (pushed("push: 'rtsp://h/{cam}'"), "rtsp.push", "'rtsp://h/{cam}'", "no placeholder but", "no other braces"),
+    (pushed("push: 'rtsp://{camera}/a'"), "rtsp.push", "before the path", "rtsp://HOST", "behind the host"),
+    (pushed("push: 'rtsp://u:{camera}@h/a'"), "rtsp.push", "before the path", "rtsp://HOST", "behind the host"),
+    (pushed("push: 'rtsp://127.0.0.1:8554/a'"), "rtsp.push", "of rtsp.listen", "another server's", "listen: null to"),
+    (pushed("push: 'rtsp://LocalHost:8554/a'"), "rtsp.push", "of rtsp.listen", "another server's", "another port"),
+    (
+        pushed("listen: '0.0.0.0:554', push: 'rtsp://[::1]/a'"),
+        "rtsp.push",
+        "the address of rtsp.listen",
+        "another server's address",
+        "8554 is the usual one of both",
+    ),
+    (
+        pushed("listen: 'Box:322', push: 'rtsps://box/a'"),
+        "rtsp.push",
+        "the address of rtsp.listen",
+        "another server's address",
+        "listen: null",
+    ),
+    (
+        with_section("cameras: {a: {url: a.mp4}, b: {url: b.mp4}}\nrtsp: {push: 'rtsp://h/x'}"),
+        "rtsp.push",
+        "'rtsp://h/x'",
+        "{camera} in the address, for 2 cameras",
+        "an address of its own",
+    ),
+    (pushed("push: 'rtsp://h/a', listen: null, username: a, password: b"), "rtsp.username", "'a'", "only", "turns off"),
+    (pushed("push: 'rtsp://h/a', listen: null, raw: true"), "rtsp.raw", "true", "raw only with", "Remove the key"),
     (camera("url: a.mp4, username: a, password: b"), "cameras.gate.username", "'a'", "only with an rtsp", "Remove"),
     (camera("url: 'rtsp://u:p@h/', username: a, password: b"), "cameras.gate.username", "'a'", "in url", "Remove user"),
     (camera("url: 'rtsp://h/', username: a"), "cameras.gate.password", "nothing", "together", "Add password: to the"),

@@ -11,12 +11,13 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 
 from streamproc import __version__
-from streamproc.config import load_config
+from streamproc.config import RtspConfig, load_config
 from streamproc.sinks.endpoint import Endpoint
 from streamproc.sinks.mqtt import connect
 from tests.brokers import free_port
@@ -25,7 +26,9 @@ from tests.e2e.harness import streamproc
 ROOT = Path(__file__).resolve().parents[2]
 DOCKER = ROOT / "docker"
 CONFIGS = ("triton-gpu.yaml", "triton-jetson.yaml", "cpu.yaml")
-COMPOSE_FILES = ("compose.yaml", "compose.jetson.yaml", "compose.jetpack6.yaml", "compose.cuda.yaml")
+OVERRIDES = ("compose.jetson.yaml", "compose.jetpack6.yaml", "compose.cuda.yaml")
+ADDITIONS = ("compose.mediamtx.yaml",)
+COMPOSE_FILES = ("compose.yaml", *OVERRIDES, *ADDITIONS)
 PASSWORD = 'p:a$s "word'
 
 
@@ -87,9 +90,30 @@ def test_images_are_pinned(name: str) -> None:
         assert re.search(r":\d+\.\d+", service.get("image", ":0.0"))
 
 
-@pytest.mark.parametrize("name", COMPOSE_FILES[1:])
+@pytest.mark.parametrize("name", OVERRIDES)
 def test_an_override_changes_services_that_exist(name: str) -> None:
     assert compose(name)["services"].keys() <= SERVICES.keys()
+
+
+def test_the_media_server_is_as_confined_as_the_others_and_takes_what_is_pushed_to_it() -> None:
+    added = compose("compose.mediamtx.yaml")
+    ((name, service),) = added["services"].items()
+    assert name not in SERVICES
+    for key in ("restart", "init", "cap_drop", "security_opt", "logging"):
+        assert service[key] == SERVICES["streamproc"][key]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    settings = yaml.safe_load(added["configs"][service["configs"][0]["source"]]["content"])
+    (publisher,) = (user for user in settings["authInternalUsers"] if {"action": "publish"} in user["permissions"])
+    for text in ((DOCKER / "README.md").read_text(), (DOCKER / "compose.mediamtx.yaml").read_text()):
+        (written,) = re.findall(r"rtsp: (\{listen: null, push: .*\})", text)
+        rtsp = RtspConfig(**yaml.safe_load(written.replace("${MEDIA_PASSWORD}", publisher["pass"])))
+        assert rtsp.listen is None
+        there = urlsplit(rtsp.push_url("gate"))
+        assert (there.hostname, there.port, there.path) == (name, 8554, "/gate")
+        assert (there.username, there.password) == (publisher["user"], publisher["pass"])
+    assert settings["paths"] == {"all_others": {}}
+    documented = (DOCKER / ".env.example").read_text()
+    assert all(f"#{variable}=" in documented for variable in ("MEDIA_PASSWORD", "MEDIA_ADDRESS"))
 
 
 def test_every_file_that_is_mounted_exists_and_cannot_be_written() -> None:

@@ -71,6 +71,7 @@ class House:
     def __init__(self, engine: FakeEngine, *sinks: Keeper, make: Callable[[str, int], Frame] = frame) -> None:
         self.make = make
         self.ledgers = {camera: CameraLedger(camera) for camera in CAMERAS}
+        self.told: list[tuple[str, int, DropReason]] = []
         signal = LoopSignal()
         self.boxes: dict[str, Channel[Frame]] = {
             camera: Channel(4, Overflow.BLOCK, on_put=signal.ring) for camera in CAMERAS
@@ -86,15 +87,22 @@ class House:
         self.outlets = [Outlet(sink, all_live=False) for sink in sinks]
         self.pipeline = Pipeline(
             engine=engine,
-            batcher=Batcher(self.boxes, self.ledgers, scheduler, signal, frame_interval_ns=INTERVAL_NS),
+            batcher=Batcher(
+                self.boxes, scheduler, signal, frame_interval_ns=INTERVAL_NS, not_inferred=self.not_inferred
+            ),
             times=times,
             lanes={c: Lane(ledger=self.ledgers[c], decode=self.decode, track=lambda d, _: d) for c in CAMERAS},
             outlets=self.outlets,
+            not_inferred=self.not_inferred,
             letterbox=write_brightness,
             labels=("thing",),
             depth=engine.slots,
             max_age_ms=100,
         )
+
+    def not_inferred(self, frame: Frame, reason: DropReason) -> None:
+        self.ledgers[frame.camera].dropped(reason)
+        self.told.append((frame.camera, frame.seq, reason))
 
     @staticmethod
     def decode(outputs: object, row: int, _: Letterbox) -> Detections:
@@ -251,6 +259,27 @@ async def test_batches_that_an_engine_lost_are_booked_and_the_run_goes_on() -> N
     dropped = house.close()
     assert sum(reasons.get("engine", 0) for reasons in dropped.values()) == 30
     assert house.pipeline.batches.frames == 30
+
+
+async def test_what_the_engine_lost_is_told_before_later_results_are_handed_over() -> None:
+    known: set[tuple[str, int]] = set()
+    surprises: list[tuple[str, int]] = []
+
+    class Watchful(Keeper):
+        async def run(self, inbox: Channel[Delivery]) -> None:
+            async for delivery in inbox:
+                camera, seq = delivery.result.frame.camera, delivery.result.frame.seq
+                known.update((lost, number) for lost, number, _ in house.told)
+                surprises.extend((camera, number) for number in range(seq) if (camera, number) not in known)
+                known.add((camera, seq))
+                delivery.taken()
+
+    house = House(AwayEngine(range(7, 70), slots=3), Watchful(capacity=256), make=live_frame)
+    await house.run(60)
+    assert {reason for *_, reason in house.told} == {DropReason.ENGINE}
+    assert len(house.told) == 63
+    assert len(known) == 180
+    assert surprises == []
 
 
 async def test_an_engine_waits_for_its_server_where_frames_must_not_be_lost() -> None:

@@ -77,6 +77,50 @@ def test_a_box_lies_on_its_edges_and_nowhere_inside() -> None:
     assert len(np.unique(bgr[110:201, 300], axis=0)) == 1
 
 
+@pytest.mark.parametrize("size", [(640, 360), (1920, 1080)])
+def test_a_carried_objects_box_is_dashed_along_the_same_edges(size: tuple[int, int]) -> None:
+    width, height = size
+    x1, y1, x2, y2 = box = (width // 2, height // 2, width // 2 + height // 4, height - 20)
+    solid = changed(Annotator().draw(found([box], size=size), gray(*size)))
+    dashed = changed(Annotator().draw(found([box], size=size), gray(*size), carried=True))
+    assert dashed[[y1, y1, y2, y2], [x1, x2, x1, x2]].all(), "the corners are drawn"
+    for sides in (np.s_[y1 : y2 + 1, x2], np.s_[y1 : y2 + 1, x1], np.s_[y2, x1 : x2 + 1]):
+        assert solid[sides].all()
+        side = dashed[sides]
+        assert 0.5 < side.mean() < 0.8
+        gaps = np.diff(np.flatnonzero(np.diff(side.astype(int))))[::2]
+        assert np.ptp(gaps) <= 1
+        assert len(gaps) >= 5
+    assert not (dashed & ~solid).any(), "nothing beyond what is drawn around an inferred one"
+
+
+def test_a_carried_object_keeps_its_colour_and_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    write = sv.LabelAnnotator.annotate
+
+    def spy(self: sv.LabelAnnotator, scene: UInt8Array, detections: sv.Detections, **kwargs: Any) -> Any:
+        texts.extend(kwargs["labels"])
+        return write(self, scene, detections, **kwargs)
+
+    monkeypatch.setattr(sv.LabelAnnotator, "annotate", spy)
+    colors = [
+        Annotator().draw(found([(200, 100, 300, 200)], tracks=[7]), gray(), carried=carried)[200, 300].tolist()
+        for carried in (False, True)
+    ]
+    assert colors[0] == colors[1]
+    assert texts == 2 * ["person 7 0.90"]
+
+
+def test_a_trail_leads_to_a_carried_box_and_forgets_it() -> None:
+    annotator = Annotator()
+    annotator.draw(found([(90, 100, 110, 200)], tracks=[5], pts_s=0), gray())
+    bgr = annotator.draw(found([(390, 100, 410, 200)], tracks=[5], pts_s=0.1), gray(), carried=True)
+    assert changed(bgr)[200, 100:400].all()
+    bgr = annotator.draw(found([(190, 100, 210, 200)], tracks=[5], pts_s=0.2), gray())
+    assert changed(bgr)[200, 100:200].all()
+    assert not changed(bgr)[150:, 215:].any()
+
+
 def test_without_detections_only_the_header_is_drawn() -> None:
     touched = changed(Annotator().draw(found(), gray()))
     assert touched[:10].any()
@@ -195,6 +239,27 @@ def test_the_header_says_camera_time_and_the_last_seconds_rate(monkeypatch: pyte
     assert texts[-1].split() == ["gate", "2026-11-20", "15:04:05.123", "UTC", f"{fps:.1f}", "FPS"]
 
 
+def test_the_header_says_how_many_frames_were_inferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts: list[str] = []
+    write = cv2.putText
+
+    def spy(img: UInt8Array, text: str, *args: Any) -> Any:
+        texts.append(text)
+        return write(img, text, *args)
+
+    monkeypatch.setattr(cv2, "putText", spy)
+    annotator = Annotator()
+    for index in range(100):
+        annotator.draw(found(pts_s=index / 24), gray(), carried=index % 3 != 0)
+    assert texts[-1].split()[4:] == ["24.0", "FPS", "8.0", "inferred"]
+    for index in range(100, 200):
+        annotator.draw(found(pts_s=index / 24), gray(), carried=True)
+    assert texts[-1].split()[4:] == ["24.0", "FPS", "0.0", "inferred"]
+    for index in range(200, 300):
+        annotator.draw(found(pts_s=index / 24), gray())
+    assert texts[-1].split()[4:] == ["24.0", "FPS"]
+
+
 def test_timestamps_that_stand_still_are_borne() -> None:
     annotator = Annotator()
     for _ in range(1000):
@@ -233,6 +298,7 @@ def test_any_boxes_on_any_picture_can_be_drawn(
 ) -> None:
     boxes = [row[:4] for row in objects]
     annotator = Annotator()
-    for pts_s in (0.0, 0.1, 0.2):
-        bgr = annotator.draw(found(boxes, tracks=[row[4] for row in objects], pts_s=pts_s, size=size), gray(*size))
+    for pts_s, carried in ((0.0, False), (0.1, False), (0.2, True)):
+        result = found(boxes, tracks=[row[4] for row in objects], pts_s=pts_s, size=size)
+        bgr = annotator.draw(result, gray(*size), carried=carried)
         assert bgr.shape == (size[1], size[0], 3)
