@@ -25,21 +25,21 @@ from streamproc.config import CameraConfig, Config
 from streamproc.detector import Detector, open_detector
 from streamproc.errors import FatalError
 from streamproc.models.spec import Head
+from streamproc.monitor import CameraView, Monitor
 from streamproc.outputs import embedded_broker, open_sinks
 from streamproc.pipeline import Lane, Outlet, Pipeline
 from streamproc.preprocess import letterbox_into
 from streamproc.report import build_report, cpu_seconds
 from streamproc.sources.supervisor import CameraSource
 from streamproc.streams import LiveStreams
-from streamproc.telemetry import CameraLedger, CameraTally, DropReason, RateLimitedLog, StatusBoard
+from streamproc.telemetry import CameraLedger, DropReason, StatusBoard
 from streamproc.tracking import CameraTracker
-from streamproc.types import CameraStatus, Detections, Frame
+from streamproc.types import Detections, Frame
 
-__all__ = ["CameraView", "RunOutcome", "run"]
+__all__ = ["RunOutcome", "run"]
 
 _log = logging.getLogger(__name__)
 
-_VIEW_INTERVAL_S = 1.0
 _STAGGER_FRAMES = 0.618
 """Frame times between the starts of two cameras: opening all at once costs seconds of backlog, and multiples of the
 golden section spread the moments at which frames come evenly, however many cameras there are."""
@@ -48,18 +48,6 @@ _SINKS_DEADLINE_S = 2.5
 _LAST_WORDS_DEADLINE_S = 60.0
 """For the sinks of a run that came to its own end: nobody waits at the keyboard, and nothing should be lost."""
 _LIVE_MAILBOX = 2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CameraView:
-    """One camera now, for the live display; rates are of the last seconds."""
-
-    status: CameraStatus
-    tally: CameraTally
-    decoded_fps: float
-    published_fps: float
-    age_p50_ms: float | None
-    age_p99_ms: float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,13 +107,12 @@ class _Run:
         self._started_ns = time.monotonic_ns()
         self._cpu_started_s = cpu_seconds()
         self._failures: list[str] = []
-        self._fps: dict[str, tuple[float, float]] = {}
         self._times = BatchTimes()
-        self._warnings = RateLimitedLog(_log, interval_s=10.0)
         self._board = StatusBoard(list(config.cameras))
         self._ledgers = {name: CameraLedger(name) for name in config.cameras}
         self._all_live = all(camera.realtime for camera in config.cameras.values())
-        sinks = open_sinks(config, self._board, fps_of=lambda camera: self._fps.get(camera, (0.0, 0.0))[0])
+        self._monitor = Monitor(self._ledgers, self._board, self._times, max_age_ms=config.budget.max_frame_age_ms)
+        sinks = open_sinks(config, self._board, fps_of=self._monitor.decoded_fps)
         self.streams = None
         if config.rtsp is not None:
             self.streams = LiveStreams(config.rtsp, list(config.cameras), tap=self._tap)
@@ -216,7 +203,7 @@ class _Run:
         self, stop: asyncio.Event, duration_s: float | None, on_view: Callable[[list[CameraView]], None]
     ) -> RunOutcome:
         async with asyncio.TaskGroup() as tasks:
-            background = [tasks.create_task(self._monitor(on_view), name="monitor")]
+            background = [tasks.create_task(self._monitor.run(self._sources, on_view), name="monitor")]
             if self.streams is not None:
                 background.append(tasks.create_task(self.streams.push(), name="push"))
             sinks = [
@@ -270,52 +257,6 @@ class _Run:
             await self._pipeline.run()
         except FatalError as error:
             self._failures.append(str(error))
-
-    async def _monitor(self, on_view: Callable[[list[CameraView]], None]) -> None:
-        before = {name: ledger.tally() for name, ledger in self._ledgers.items()}
-        before_s = time.monotonic()
-        while True:
-            await asyncio.sleep(_VIEW_INTERVAL_S)
-            now_s = time.monotonic()
-            tallies = {name: ledger.tally() for name, ledger in self._ledgers.items()}
-            for name, tally in tallies.items():
-                decoded = (tally.decoded - before[name].decoded) / (now_s - before_s)
-                published = (tally.published - before[name].published) / (now_s - before_s)
-                self._fps[name] = (round(decoded, 1), round(published, 1))
-            for name, source in self._sources.items():
-                self._board.timed_by(name, source.clock)
-            self._complain_of_slowness(before, tallies)
-            before, before_s = tallies, now_s
-            on_view([self._view(status, tallies[name]) for name, status in self._board.statuses().items()])
-
-    def _complain_of_slowness(self, before: dict[str, CameraTally], now: dict[str, CameraTally]) -> None:
-        """Say why nothing is published, where the machine cannot keep the budget at all."""
-        published = sum(now[name].published - before[name].published for name in now)
-        too_old = sum(
-            now[name].dropped.get(reason.label, 0) - before[name].dropped.get(reason.label, 0)
-            for name in now
-            for reason in (DropReason.LATE, DropReason.STALE)
-        )
-        if too_old and not published:
-            self._warnings.warning(
-                "slow",
-                "no frame was published within budget.max_frame_age_ms, %g ms: inference takes about %.0f ms here. "
-                "Use a smaller model or fewer cameras, free the processor, or raise the budget.",
-                self._config.budget.max_frame_age_ms,
-                self._times.expect_ns(1) / 1e6,
-            )
-
-    def _view(self, status: CameraStatus, tally: CameraTally) -> CameraView:
-        decoded_fps, published_fps = self._fps[status.camera]
-        ages = self._ledgers[status.camera].ages
-        return CameraView(
-            status=status,
-            tally=tally,
-            decoded_fps=decoded_fps,
-            published_fps=published_fps,
-            age_p50_ms=ages.percentile(50),
-            age_p99_ms=ages.percentile(99),
-        )
 
 
 def _tracking(config: Config) -> Callable[[Detections, float], Detections]:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from streamproc.app import CameraView
+from streamproc.monitor import CameraView
 from streamproc.types import CameraState
 
 __all__ = ["live_table", "report_table", "status_lines"]

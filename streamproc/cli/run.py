@@ -16,7 +16,8 @@ from streamproc.cli.terminal import EXIT_BAD_CONFIG, EXIT_FAILED, err, errors, f
 from streamproc.config import Config, load_config
 
 if TYPE_CHECKING:
-    from streamproc.app import CameraView, RunOutcome
+    from streamproc.app import RunOutcome
+    from streamproc.monitor import CameraView
 
 __all__ = ["ConfigPath", "run"]
 

@@ -34,6 +34,7 @@ LAYERS = {
     "simulate": 6,
     "cli": 7,
     "display": 7,
+    "monitor": 5,
     "outputs": 5,
     "repository": 5,
     "streams": 5,
