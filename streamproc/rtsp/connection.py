@@ -6,20 +6,18 @@ import asyncio
 import logging
 import socket
 from collections.abc import Mapping
-from typing import Protocol
 
 from streamproc.rtsp.auth import Credentials, Gatekeeper, Verdict
 from streamproc.rtsp.feed import Feed
-from streamproc.rtsp.limits import Limits
+from streamproc.rtsp.host import Host
 from streamproc.rtsp.protocol import TRACK, BadMessage, Parser, Request, Target, reply
 from streamproc.rtsp.sdp import Description, sdp
 from streamproc.rtsp.session import Session
 from streamproc.rtsp.transport import choose
 from streamproc.rtsp.trouble import Treatment
-from streamproc.rtsp.udp import Address, UdpPorts
-from streamproc.telemetry import RateLimitedLog
+from streamproc.rtsp.udp import Address
 
-__all__ = ["Connection", "Host"]
+__all__ = ["Connection"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,36 +25,6 @@ _METHODS = "OPTIONS, DESCRIBE, SETUP, PLAY, PAUSE, GET_PARAMETER, SET_PARAMETER,
 _READ_BYTES = 8192
 _MOST_UNREAD_BYTES = 8 << 20
 """Replies and packets that wait for a client that asks without listening."""
-
-
-class Host(Protocol):
-    """What a connection needs of its server."""
-
-    feeds: Mapping[str, Feed]
-    credentials: Credentials | None
-    limits: Limits
-    ports: UdpPorts
-    warnings: RateLimitedLog
-
-    def joined(self, connection: Connection) -> bool:
-        """A client connected; False when there are too many."""
-        ...
-
-    def left(self, connection: Connection) -> None:
-        """Its connection is closed."""
-        ...
-
-    def admits_session(self) -> bool:
-        """Whether one more may watch."""
-        ...
-
-    def refused(self, reason: str) -> None:
-        """Count a refusal."""
-        ...
-
-    def treatment(self, request: Request) -> Treatment:
-        """What a trouble of the feed that is asked for makes of the request."""
-        ...
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -241,6 +209,13 @@ class Connection(asyncio.BufferedProtocol):
     def _described(self, request: Request, target: Target, feed: Feed, description: Description | None) -> None:
         if description is None:
             self._host.refused("no_picture")
+            self._host.warnings.warning(
+                f"no_picture {feed.path}",
+                "rtsp: a viewer of %s was turned away: it had no keyframe within %g s. Is the camera online, and its "
+                "keyframe interval a few seconds?",
+                feed.path,
+                self._host.limits.describe_s,
+            )
             self._reply(request, 503)
         else:
             headers = {"Content-Base": f"{target.base}/", "Content-Type": "application/sdp"}

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import gc
+import logging
 import os
 import socket
 import struct
@@ -265,7 +266,8 @@ async def test_a_wrong_password_three_times_ends_the_connection(caplog: pytest.L
     assert wrong not in caplog.text
 
 
-async def test_a_feed_without_a_picture() -> None:
+async def test_a_feed_without_a_picture(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "streamproc")
     async with (
         serving(Limits(describe_s=0.05), linger_s=0.0) as (server, feed, watched),
         connected(server.port) as client,
@@ -273,6 +275,7 @@ async def test_a_feed_without_a_picture() -> None:
         assert (await client.ask("DESCRIBE")).status == 503
         await until(lambda: not feed.watched)
         assert watched == [True, False]
+    assert "gate was turned away: it had no keyframe within 0.05 s" in caplog.text
 
 
 async def test_limits_on_viewers_and_connections() -> None:
