@@ -80,7 +80,7 @@ class FilePlayer:
     def _play(self, container: InputContainer, stream: VideoStream) -> None:
         """Play the file once; its media time goes on from the last time."""
         tap = PacketTap(stream, _codec(self._name, self._path, stream))
-        began_s, origin_s, first_s = time.monotonic(), self._played_s, None
+        began_s, origin_s, first_s = 0.0, self._played_s, None
         rate = stream.guessed_rate or stream.average_rate
         period_s = 1 / float(rate) if rate else 1 / _FALLBACK_RATE
         for packet in container.demux(stream):
@@ -88,10 +88,14 @@ class FilePlayer:
                 continue
             tick_s = float(packet.time_base)
             due_s, shown_s = packet.dts * tick_s, (packet.dts if packet.pts is None else packet.pts) * tick_s
-            first_s = due_s if first_s is None else first_s
-            if self._interrupt.wait(began_s + due_s - first_s - time.monotonic()):
+            if first_s is None:
+                began_s, first_s = time.monotonic(), due_s
+            due_at_s = began_s + due_s - first_s
+            if self._interrupt.wait(due_at_s - time.monotonic()):
                 return
-            unit = tap.unit(packet, pts_s=origin_s + shown_s - first_s, captured_utc_ns=time.time_ns())
+            # A camera takes its pictures in time, however late they are passed on.
+            captured_utc_ns = time.time_ns() - round((time.monotonic() - due_at_s) * 1e9)
+            unit = tap.unit(packet, pts_s=origin_s + shown_s - first_s, captured_utc_ns=captured_utc_ns)
             self._played_s = origin_s + due_s - first_s + period_s
             if unit is not None:
                 self._publish(unit)

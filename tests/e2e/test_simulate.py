@@ -43,6 +43,8 @@ def test_a_run_reads_simulated_cameras(tmp_path: Path, samples: Path) -> None:
         (["notes.txt"], 1, "notes.txt"),
         (["a/x.mp4", "b/x.mp4"], 2, "two files are called x"),
         (["x.mp4", "--username", "a"], 2, "--username and --password go together"),
+        (["x.mp4", "--fault", "stal:30"], 2, "--fault: found 'stal:30'; expected [CAMERA/]KIND[:SECONDS][@AT], where"),
+        (["x.mp4", "--fault", "stall", "--fault", "y/stall"], 2, "found 'y/stall'; expected a camera of x."),
     ],
 )
 def test_what_cannot_be_served_is_said(tmp_path: Path, files: list[str], code: int, said: str) -> None:
