@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from time import monotonic_ns
 from typing import TypeAlias
@@ -16,6 +15,7 @@ from streamproc.channel import Closed
 from streamproc.errors import SinkError
 from streamproc.sinks.annotate import Annotator
 from streamproc.sinks.base import SharedCounts
+from streamproc.sinks.daemon import start_daemon
 from streamproc.sinks.live_encoder import LiveEncoder, default_bitrate_kbps, open_encoder
 from streamproc.sinks.live_reel import Reel, Shot
 from streamproc.telemetry import AgeHistogram, RateLimitedLog
@@ -92,7 +92,6 @@ class Studio:
         self, camera: str, publish: Publish, style: LiveStyle, to_bgr: Callable[[Picture], UInt8Array], books: Books
     ) -> None:
         self.camera = camera
-        self.done: Future[None] = Future()
         self._reel = Reel(style.fps, on_lost=books.lost)
         self._publish = publish
         self._style = style
@@ -102,8 +101,7 @@ class Studio:
         self._encoder: LiveEncoder | None = None
         self._passing_on = threading.Lock()
         self._stopped_for: str | None = None
-        # A daemon: one that hangs in a driver must not keep the process alive.
-        threading.Thread(target=self._main, name=f"live-{camera}", daemon=True).start()
+        self.done = start_daemon(f"live-{camera}", self._consume, at_end=self._reel.close)
 
     def offer(self, frame: Frame, found: FrameResult | None) -> None:
         """Show this frame, with its result or, if it was not inferred, with what is carried on from others; unless a
@@ -115,16 +113,6 @@ class Studio:
         with self._passing_on:
             self._stopped_for = reason
         self._books.lost(reason, self._reel.close())
-
-    def _main(self) -> None:
-        try:
-            self._consume()
-        except BaseException as exc:  # noqa: BLE001 - for the loop to raise: see ``done``
-            self.done.set_exception(exc)
-        else:
-            self.done.set_result(None)
-        finally:
-            self._reel.close()
 
     def _consume(self) -> None:
         while True:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 
 from streamproc.channel import Channel, Closed, Overflow
 from streamproc.errors import SinkError
 from streamproc.sinks.annotate import Annotator
 from streamproc.sinks.base import Delivery, SharedCounts, SinkCounts
+from streamproc.sinks.daemon import start_daemon
 from streamproc.sinks.video_file import VideoFile, prepare
 from streamproc.telemetry import RateLimitedLog
 from streamproc.types import FrameResult, Picture, UInt8Array
@@ -63,29 +62,17 @@ class _Writer:
             Overflow.DROP_OLDEST if live else Overflow.BLOCK,
             on_drop=lambda _: books.lost("overload"),
         )
-        self.done: Future[None] = Future()
         self._to_bgr = to_bgr
         self._books = books
         self._annotator = Annotator()
         self._file = VideoFile(path)
         self._error: SinkError | None = None
-        # A daemon: one that hangs on a dead disk must not keep the process alive.
-        threading.Thread(target=self._main, name=f"video-{camera}", daemon=True).start()
+        self.done = start_daemon(f"video-{camera}", self._consume, at_end=self.inbox.close)
 
     def abandon(self) -> None:
         """Forget what is waiting; the thread ends as soon as it comes back from where it is."""
         for _ in self.inbox.drain():
             self._books.lost("shutdown")
-
-    def _main(self) -> None:
-        try:
-            self._consume()
-        except BaseException as exc:  # noqa: BLE001 - for the loop to raise: see ``done``
-            self.done.set_exception(exc)
-        else:
-            self.done.set_result(None)
-        finally:
-            self.inbox.close()
 
     def _consume(self) -> None:
         try:
