@@ -61,6 +61,20 @@ def changed(bgr: UInt8Array, level: int = 90) -> NDArray[np.bool_]:
     return different
 
 
+@pytest.fixture
+def texts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Every label that is written from now on."""
+    written: list[str] = []
+    write = sv.LabelAnnotator.annotate
+
+    def spy(self: sv.LabelAnnotator, scene: UInt8Array, detections: sv.Detections, **kwargs: Any) -> Any:
+        written.extend(kwargs["labels"])
+        return write(self, scene, detections, **kwargs)
+
+    monkeypatch.setattr(sv.LabelAnnotator, "annotate", spy)
+    return written
+
+
 def test_draws_in_place_and_returns_the_same_array() -> None:
     bgr = gray()
     assert Annotator().draw(found([(200, 100, 300, 200)]), bgr) is bgr
@@ -94,15 +108,7 @@ def test_a_carried_objects_box_is_dashed_along_the_same_edges(size: tuple[int, i
     assert not (dashed & ~solid).any(), "nothing beyond what is drawn around an inferred one"
 
 
-def test_a_carried_object_keeps_its_colour_and_its_label(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts: list[str] = []
-    write = sv.LabelAnnotator.annotate
-
-    def spy(self: sv.LabelAnnotator, scene: UInt8Array, detections: sv.Detections, **kwargs: Any) -> Any:
-        texts.extend(kwargs["labels"])
-        return write(self, scene, detections, **kwargs)
-
-    monkeypatch.setattr(sv.LabelAnnotator, "annotate", spy)
+def test_a_carried_object_keeps_its_colour_and_its_label(texts: list[str]) -> None:
     colors = [
         Annotator().draw(found([(200, 100, 300, 200)], tracks=[7]), gray(), carried=carried)[200, 300].tolist()
         for carried in (False, True)
@@ -206,15 +212,7 @@ def test_an_untracked_object_leaves_no_trail() -> None:
     assert not changed(bgr)[150:, 120:380].any()
 
 
-def test_labels_say_class_track_and_confidence(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts: list[str] = []
-    write = sv.LabelAnnotator.annotate
-
-    def spy(self: sv.LabelAnnotator, scene: UInt8Array, detections: sv.Detections, **kwargs: Any) -> Any:
-        texts.extend(kwargs["labels"])
-        return write(self, scene, detections, **kwargs)
-
-    monkeypatch.setattr(sv.LabelAnnotator, "annotate", spy)
+def test_labels_say_class_track_and_confidence(texts: list[str]) -> None:
     boxes = [(200.0, 100.0, 300.0, 200.0), (400.0, 100.0, 500.0, 200.0)]
     Annotator().draw(found(boxes, tracks=[7, 0], classes=[0, 2]), gray())
     assert sorted(texts) == ["Fußgänger 0.50", "person 7 0.90"]
