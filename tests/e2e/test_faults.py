@@ -42,9 +42,9 @@ CAMERAS = (*HEALTHY, *FAULTY)
 TOPIC = "streamproc/drill/"
 STARTED_S = 15.0
 """By then a run is up, on a machine that has other things to do."""
-NOISE = 500
-"""One frame in so many that a camera with faults may lose between them, to a machine that is busy with other things;
-one that never has any loses none at all."""
+HICCUPS = {True: 2000, False: 500}
+"""One gap in so many frames, and one more, may a camera without faults (or one with some, between them) have from a
+machine that was busy with other things for two frames' time. A camera that disturbs others costs them far more."""
 SAMPLES = ("gate", "yard", "crossing", "plaza")
 
 
@@ -215,7 +215,7 @@ def test_faults_stay_with_the_cameras_that_have_them(
         detections = outcome.messages[f"{name}/detections"]
         lost = lost_without_fault(detections, own, outcome.end_s)
         print(*lost, sep="\n", end="\n" if lost else "")
-        assert len(lost) <= (0 if name in HEALTHY else 1 + len(detections) // NOISE), "\n".join(lost)
+        assert len(lost) <= 1 + len(detections) // HICCUPS[name in HEALTHY], "\n".join(lost)
         if any(verdict.fault.kind == "resize" for verdict in own):
             assert {message["width"] for message in detections} == {320, 160}
     assert_books(outcome.report, verdicts)
