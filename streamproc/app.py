@@ -8,6 +8,8 @@ is still under way after that is cut off and booked, so that the sums of the rep
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ctypes
 import dataclasses
 import gc
 import logging
@@ -48,6 +50,8 @@ _SINKS_DEADLINE_S = 2.5
 _LAST_WORDS_DEADLINE_S = 60.0
 """For the sinks of a run that came to its own end: nobody waits at the keyboard, and nothing should be lost."""
 _LIVE_MAILBOX = 2
+_M_ARENA_MAX = -8  # malloc.h of glibc
+_HEAPS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +83,7 @@ async def run(
         FatalError: model, engine, broker or output cannot be opened.
     """
     cv2.setNumThreads(1)  # the cameras' threads are the parallelism; OpenCV's own would fight them for the cores
+    _share_heaps()
     async with AsyncExitStack() as opened:
         detector = await opened.enter_async_context(open_detector(config))
         broker = embedded_broker(config.mqtt) if config.mqtt is not None else None
@@ -270,6 +275,17 @@ def _tracking(config: Config) -> Callable[[Detections, float], Detections]:
         return dataclasses.replace(detections, track_ids=ids)
 
     return track
+
+
+def _share_heaps() -> None:
+    """Let threads share a few heaps.
+
+    By default glibc gives new threads heaps of their own, up to eight a core, and what a thread has freed stays in its
+    heap. As viewers came and went, and with them the threads that encode, resident memory of four cameras went from
+    370 to 530 MB in fourteen rounds and on; with four heaps it stays between 370 and 400, at the same speed.
+    """
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
 
 
 async def _finish(tasks: Collection[asyncio.Task[Any]], deadline_s: float) -> None:

@@ -159,6 +159,10 @@ async def _in_time(play: Viewer, url: str, pictures: int) -> Answer:
         return Answer(code=None, pictures=0, complaints=f"had not seen {pictures} pictures after {patience_s:.0f} s")
 
 
+# Of many viewers on one machine, who look for ports by themselves; the next one is free.
+_PORT_TAKEN = re.compile(r"^\[udp @ 0x[0-9a-f]+\] bind failed: Address already in use\n", re.MULTILINE)
+
+
 class Watcher:
     """An ffmpeg process that takes in a stream without decoding it, for as long as it is let; may come back.
 
@@ -197,7 +201,7 @@ class Watcher:
             if line.startswith(b"frame=") and int(line[6:]) > 0:
                 self.pictures = before + int(line[6:])
                 seen.set()
-        self.complaints += (await complaints).decode()
+        self.complaints += _PORT_TAKEN.sub("", (await complaints).decode())
         await process.wait()
         seen.set()  # it has ended: nobody is to wait for it
 
