@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -21,8 +22,11 @@ from streamproc.types import AccessUnit
 
 __all__ = ["FilePlayer"]
 
+logger = logging.getLogger(__name__)
+
 _TIMEOUTS_S = (10.0, 10.0)
 _FALLBACK_RATE = 25.0
+_RETRY_S = 5.0
 
 
 class FilePlayer:
@@ -72,10 +76,22 @@ class FilePlayer:
         return opened(self._name, f"file:{self._path}", {}, timeouts_s=_TIMEOUTS_S, hardware=hardware)
 
     def _main(self) -> None:
-        while not self._stopping:
+        while True:
             self._interrupt.clear()
-            with self._open() as (container, stream):
-                self._play(container, stream)
+            if self._stopping:
+                return
+            try:
+                with self._open() as (container, stream):
+                    self._play(container, stream)
+            except SourceError as exc:
+                self._rest(exc)
+            except (av.FFmpegError, UnsupportedError) as exc:
+                self._rest(file_error(self._name, self._path, exc))
+
+    def _rest(self, error: SourceError) -> None:
+        """A file that was there at the start is gone, or another has taken its place."""
+        logger.warning("%s Next attempt in %g s.", error, _RETRY_S)
+        self._interrupt.wait(_RETRY_S)
 
     def _play(self, container: InputContainer, stream: VideoStream) -> None:
         """Play the file once; its media time goes on from the last time."""
