@@ -30,7 +30,10 @@ class LiveStreams:
     """
 
     def __init__(self, rtsp: RtspConfig, cameras: Sequence[str], *, tap: Callable[[str, bool], None]) -> None:
-        drawn = {camera: Feed(camera, partial(self._watch, camera)) for camera in cameras}
+        drawn = {
+            camera: Feed(camera, partial(self._watch, camera), on_join=partial(self._refresh, camera))
+            for camera in cameras
+        }
         raw = cameras if rtsp.raw and rtsp.listen is not None else ()
         self._raw = {camera: Feed(f"{camera}/raw", partial(tap, camera)) for camera in raw}
         self._feeds = {feed.path: feed for feed in (*drawn.values(), *self._raw.values())}
@@ -98,6 +101,9 @@ class LiveStreams:
 
     def _watch(self, camera: str, watched: bool) -> None:
         self.sink.watch(camera, watched)
+
+    def _refresh(self, camera: str) -> None:
+        self.sink.request_keyframe(camera)
 
 
 def host_and_port(listen: str) -> tuple[str, int]:

@@ -54,6 +54,9 @@ class Feed:
         path: what clients ask for, without slashes at its ends.
         on_watch: is called on the event loop with True when somebody wants to see it, and with False
             ``linger_s`` after the last one left.
+        on_join: makes the next picture a keyframe, which a new viewer then begins with. Without it, where nobody can
+            (a camera's own stream), it begins with the past since the last keyframe, hastened: some players complain
+            of such timestamps.
         linger_s: time in which a viewer that leaves, or has only asked, may come back before the encoder stops.
         trouble: what goes wrong with it on purpose.
     """
@@ -63,12 +66,14 @@ class Feed:
         path: str,
         on_watch: Callable[[bool], None],
         *,
+        on_join: Callable[[], None] | None = None,
         linger_s: float = 2.0,
         trouble: Trouble | None = None,
     ) -> None:
         self.path = path
         self.trouble = trouble
         self._on_watch = on_watch
+        self._on_join = on_join
         self._linger_s = linger_s
         self._loop: asyncio.AbstractEventLoop | None = None
         # The publishing thread's, or shared with it under the lock.
@@ -203,10 +208,14 @@ class Feed:
         return future
 
     def join(self, viewer: Viewer) -> None:
-        """Send it what comes from now on, after what there is since the last keyframe."""
+        """Send it what comes from now on, beginning with a keyframe."""
         self.acquire()
         self._viewers[viewer] = None
-        viewer.catch_up(self._group.hastened())
+        if self._on_join is not None and len(self._group) != 1:
+            viewer.catch_up(())
+            self._on_join()
+        else:
+            viewer.catch_up(self._group.hastened())
 
     def leave(self, viewer: Viewer) -> None:
         """Send it nothing more."""

@@ -23,6 +23,10 @@ class RecentGroup:
         self._newest = 0
         self._steps_back = (0, 0)
 
+    def __len__(self) -> int:
+        """Pictures in it."""
+        return len(self._pictures)
+
     def add(self, picture: Picture) -> None:
         """The next picture in decoding order."""
         before, now = self._steps_back

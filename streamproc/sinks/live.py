@@ -75,6 +75,11 @@ class LiveSink:
         elif camera not in self._studios and not self._closed:
             self._studios[camera] = Studio(camera, self._publish[camera], self._style, self._to_bgr, self._books)
 
+    def request_keyframe(self, camera: str) -> None:
+        """Make a camera's next picture a keyframe, if it is watched; on the event loop."""
+        if camera in self._studios:
+            self._studios[camera].request_keyframe()
+
     def not_inferred(self, frame: Frame) -> None:
         """Show a frame that will have no result, if its camera is watched; from any thread, never waits.
 

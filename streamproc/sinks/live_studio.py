@@ -99,6 +99,7 @@ class Studio:
         self._books = books
         self._annotator = Annotator()
         self._encoder: LiveEncoder | None = None
+        self._keyframe_wanted = threading.Event()
         self._passing_on = threading.Lock()
         self._stopped_for: str | None = None
         self.done = start_daemon(f"live-{camera}", self._consume, at_end=self._reel.close)
@@ -107,6 +108,10 @@ class Studio:
         """Show this frame, with its result or, if it was not inferred, with what is carried on from others; unless a
         newer one takes its place. From any thread. Raises :class:`Closed` when it was stopped or a bug ended it."""
         self._reel.put(frame, found)
+
+    def request_keyframe(self) -> None:
+        """Make the next picture a keyframe."""
+        self._keyframe_wanted.set()
 
     def stop(self, reason: str) -> None:
         """Publish nothing from here on; pictures on their way are lost for ``reason``. The thread ends by itself."""
@@ -136,7 +141,10 @@ class Studio:
         height, width = bgr.shape[:2]
         if self._encoder is None or self._encoder.size != (width, height):
             self._encoder = self._open((width, height))
-        return self._encoder.encode(bgr, pts_s=frame.pts_s, captured_utc_ns=frame.captured_utc_ns)
+        keyframe = self._keyframe_wanted.is_set()
+        if keyframe:
+            self._keyframe_wanted.clear()
+        return self._encoder.encode(bgr, pts_s=frame.pts_s, captured_utc_ns=frame.captured_utc_ns, keyframe=keyframe)
 
     def _open(self, size: tuple[int, int]) -> LiveEncoder:
         bitrate_kbps = self._style.bitrate_kbps or default_bitrate_kbps(size)

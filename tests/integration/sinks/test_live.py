@@ -278,6 +278,19 @@ async def test_watching_ends_and_begins_again_with_a_keyframe() -> None:
     assert (run.sink.counts.taken, run.sink.counts.lost) == (15, {"unwatched": 3})
 
 
+async def test_a_keyframe_comes_with_the_next_picture_after_the_request() -> None:
+    async with running() as run:
+        run.sink.request_keyframe("gate")  # nobody watches: nothing to do
+        run.sink.watch("gate", True)
+        units = []
+        for index in range(8):
+            if index == 5:
+                run.sink.request_keyframe("gate")
+            units.append(await run.show(delivery("gate", index)))
+    assert [unit.keyframe for unit in units] == [index in (0, 5) for index in range(8)]
+    assert len(decoded(units[5:])) == 3
+
+
 async def test_cameras_of_different_sizes_are_encoded_side_by_side() -> None:
     sizes = {"gate": (320, 240), "yard": (640, 360)}
     async with running() as run:

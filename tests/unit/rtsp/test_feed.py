@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from streamproc.rtsp import Feed
+from streamproc.rtsp.viewer import Viewer
 from streamproc.types import AccessUnit
 
 KEYFRAME = b"\0\0\0\1\x67\x42\xc0\x1e" + b"\0\0\0\1\x68\xce" + b"\0\0\0\1\x65picture"
@@ -66,6 +69,59 @@ async def test_who_has_waited_for_a_picture_in_vain_is_forgotten() -> None:
     waiting.cancel()
     feed.publish(unit(0, keyframe=True))
     assert (await feed.described()).sets == (b"\x67\x42\xc0\x1e", b"\x68\xce")
+    feed.detach()
+
+
+class Pigeons:
+    """A carrier that keeps what it is given."""
+
+    queued_bytes = 0
+
+    def __init__(self) -> None:
+        self.sent: list[bytes] = []
+
+    def send_rtp(self, packets: list[tuple[bytes, bytes]]) -> None:
+        self.sent += [payload for _, payload in packets]
+
+    def send_rtcp(self, packet: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("obliging", [True, False])
+async def test_a_new_viewer_begins_with_a_keyframe_made_for_it_or_with_the_past(obliging: bool) -> None:
+    asked: list[str] = []
+    feed = Feed("gate", lambda _: None, on_join=(lambda: asked.append("keyframe")) if obliging else None, linger_s=0.0)
+    feed.attach(asyncio.get_running_loop())
+    feed.acquire()
+    carrier = Pigeons()
+
+    async def publish(index: int, *, keyframe: bool = False) -> int:
+        feed.publish(unit(index, keyframe=keyframe))
+        await asyncio.sleep(0)
+        return len(carrier.sent)
+
+    await publish(0, keyframe=True)
+    await publish(1)
+    feed.join(Viewer(carrier, feed.sent, lambda: None))
+    past = len(carrier.sent)
+    assert (asked, past > 0) == ((["keyframe"], False) if obliging else ([], True))
+    assert (await publish(2) > past) is not obliging
+    assert await publish(3, keyframe=True) > past
+    feed.detach()
+
+
+async def test_who_comes_right_after_a_keyframe_needs_no_other() -> None:
+    asked: list[str] = []
+    feed = Feed("gate", lambda _: None, on_join=lambda: asked.append("keyframe"), linger_s=0.0)
+    feed.attach(asyncio.get_running_loop())
+    feed.acquire()
+    feed.publish(unit(0, keyframe=True))
+    await asyncio.sleep(0)
+    carrier = Pigeons()
+    feed.join(Viewer(carrier, feed.sent, lambda: None))
+    assert carrier.sent
+    assert asked == []
     feed.detach()
 
 
