@@ -48,7 +48,7 @@ class Feed:
 
     :meth:`publish` may be called from any one thread at a time; everything else is called on the event loop, by the
     server. The pictures since the last keyframe are kept while it is watched (at most 4 MB), so that a new viewer has
-    a picture at once and nobody else gets an extra keyframe.
+    a picture at once also where nobody can ask for a keyframe.
 
     Args:
         path: what clients ask for, without slashes at its ends.
