@@ -227,6 +227,16 @@ def _ffprobe(transport: str) -> Viewer:
     return play
 
 
+# Once it has seen enough, rtspsrc closes its connection while its own last PAUSE may be under way, and reports that.
+_PAUSE_CUT_SHORT = re.compile(
+    r"^ERROR: from element \S+: Could not write to resource\.\n(?:Additional debug info:\n)?"
+    r"\S+: gst_rtspsrc_try_send \(\): \S+\nCould not send message\. \(Received end-of-file\)\n"
+    r"ERROR: from element \S+: Could not write to resource\.\n(?:Additional debug info:\n)?"
+    r"\S+: gst_rtspsrc_pause \(\): \S+\nCould not send message\. \(Received end-of-file\)\n?",
+    re.MULTILINE,
+)
+
+
 def _gstreamer(transport: str) -> Viewer:
     launch = program("gst-launch-1.0")
 
@@ -234,7 +244,10 @@ def _gstreamer(transport: str) -> Viewer:
         source = ("rtspsrc", f"location={url}", f"protocols={transport}", "latency=200")
         sink = ("identity", f"eos-after={pictures + 1}", "!", "fakesink")
         code, out, said = await _run(launch, "--quiet", *source, "!", "decodebin", "!", *sink)
-        return Answer(code=code, pictures=pictures if code == 0 else 0, complaints=out + said)
+        complaints, cut_short = _PAUSE_CUT_SHORT.subn("", out + said)
+        if cut_short and not complaints:
+            code = 0
+        return Answer(code=code, pictures=pictures if code == 0 else 0, complaints=complaints)
 
     return play
 
