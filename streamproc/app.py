@@ -26,6 +26,7 @@ from streamproc.channel import Channel, LoopSignal, Overflow
 from streamproc.config import CameraConfig, Config
 from streamproc.detector import Detector, open_detector
 from streamproc.errors import FatalError
+from streamproc.ledger import CameraLedger, Cost, DropReason
 from streamproc.models.spec import Head
 from streamproc.monitor import CameraView, Monitor
 from streamproc.outputs import embedded_broker, open_sinks
@@ -34,7 +35,7 @@ from streamproc.preprocess import letterbox_into
 from streamproc.report import build_report, cpu_seconds
 from streamproc.sources.supervisor import CameraSource
 from streamproc.streams import LiveStreams
-from streamproc.telemetry import CameraLedger, DropReason, StatusBoard
+from streamproc.telemetry import StatusBoard
 from streamproc.tracking import CameraTracker
 from streamproc.types import Detections, Frame
 
@@ -117,10 +118,10 @@ class _Run:
         self._ledgers = {name: CameraLedger(name) for name in config.cameras}
         self._all_live = all(camera.realtime for camera in config.cameras.values())
         self._monitor = Monitor(self._ledgers, self._board, self._times, max_age_ms=config.budget.max_frame_age_ms)
-        sinks = open_sinks(config, self._board, fps_of=self._monitor.decoded_fps)
+        sinks = open_sinks(config, self._board, fps_of=self._monitor.decoded_fps, spent=self._drawn)
         self.streams = None
         if config.rtsp is not None:
-            self.streams = LiveStreams(config.rtsp, list(config.cameras), tap=self._tap)
+            self.streams = LiveStreams(config.rtsp, list(config.cameras), tap=self._tap, spent=self._drawn)
             sinks.append(self.streams.sink)
         self.outlets = [Outlet(sink, all_live=self._all_live) for sink in sinks]
         frames_changed = LoopSignal()
@@ -149,6 +150,9 @@ class _Run:
 
     def _tap(self, camera: str, watched: bool) -> None:
         self._sources[camera].watch(watched)
+
+    def _drawn(self, camera: str, ns: int) -> None:
+        self._ledgers[camera].spent(Cost.DRAW, ns)
 
     def _not_inferred(self, frame: Frame, reason: DropReason) -> None:
         """Where every decoded frame ends that has no result; on any thread."""

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamproc.channel import Channel, LoopSignal
-from streamproc.telemetry import DropReason
+from streamproc.ledger import DropReason
 from streamproc.types import Frame
 
 __all__ = ["BatchTimes", "Batcher", "Plan", "Scheduler", "Waiting"]

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from streamproc.batching import BatchTimes
+from streamproc.ledger import CameraLedger, CameraTally, DropReason
 from streamproc.sources.supervisor import CameraSource
-from streamproc.telemetry import CameraLedger, CameraTally, DropReason, RateLimitedLog, StatusBoard
+from streamproc.telemetry import RateLimitedLog, StatusBoard
 from streamproc.types import CameraStatus
 
 __all__ = ["CameraView", "Monitor"]

@@ -55,7 +55,9 @@ def embedded_broker(mqtt: MqttConfig) -> EmbeddedBroker | None:
     return EmbeddedBroker(url.hostname, url.port)
 
 
-def open_sinks(config: Config, board: StatusBoard, *, fps_of: Callable[[str], float]) -> list[Sink]:
+def open_sinks(
+    config: Config, board: StatusBoard, *, fps_of: Callable[[str], float], spent: Callable[[str, int], None]
+) -> list[Sink]:
     """Every sink of the configuration, not yet started.
 
     Raises:
@@ -77,5 +79,5 @@ def open_sinks(config: Config, board: StatusBoard, *, fps_of: Callable[[str], fl
     if config.file is not None:
         sinks.append(FileSink(config.file.path, site=config.site, cameras=config.cameras))
     if config.video is not None:
-        sinks.append(VideoSink(config.video.path, list(config.cameras), to_bgr=to_bgr))
+        sinks.append(VideoSink(config.video.path, list(config.cameras), to_bgr=to_bgr, spent=spent))
     return sinks

@@ -21,9 +21,10 @@ from streamproc.batching import Batcher, BatchTimes
 from streamproc.channel import Channel, Overflow
 from streamproc.engines.base import Engine, Outputs, Slot
 from streamproc.errors import EngineAwayError, EngineError, FatalError
+from streamproc.ledger import CameraLedger, Cost, DropReason
 from streamproc.report import BatchCounts
 from streamproc.sinks.base import Delivery, Sink
-from streamproc.telemetry import CameraLedger, DropReason, RateLimitedLog
+from streamproc.telemetry import RateLimitedLog
 from streamproc.types import Detections, Frame, FrameResult, Letterbox, Picture, UInt8Array
 
 __all__ = ["Lane", "Outlet", "Pipeline"]
@@ -191,13 +192,19 @@ class Pipeline:
         return []
 
     def _fill(self, frames: list[Frame], slot: Slot) -> list[Letterbox]:
-        return [self._letterbox(frame.picture, row) for frame, row in zip(frames, slot.images, strict=False)]
+        boxes = []
+        for frame, row in zip(frames, slot.images, strict=False):
+            with self._lanes[frame.camera].ledger.spending(Cost.LETTERBOX):
+                boxes.append(self._letterbox(frame.picture, row))
+        return boxes
 
     def _decode(self, frames: list[Frame], outputs: Outputs, boxes: list[Letterbox]) -> list[_Found]:
-        return [
-            (frame, self._lanes[frame.camera].decode(outputs, row, letterbox))
-            for row, (frame, letterbox) in enumerate(zip(frames, boxes, strict=True))
-        ]
+        found = []
+        for row, (frame, letterbox) in enumerate(zip(frames, boxes, strict=True)):
+            lane = self._lanes[frame.camera]
+            with lane.ledger.spending(Cost.POSTPROCESS):
+                found.append((frame, lane.decode(outputs, row, letterbox)))
+        return found
 
     async def _collect(self, in_flight: Channel[asyncio.Task[list[_Found]]]) -> None:
         async for batch in in_flight:
@@ -210,9 +217,11 @@ class Pipeline:
     async def _fan_out(self, frame: Frame, detections: Detections) -> None:
         lane = self._lanes[frame.camera]
         lane.ledger.inferred()
+        with lane.ledger.spending(Cost.TRACK):
+            detections = lane.track(detections, frame.pts_s)
         result = FrameResult(
             frame=frame,
-            detections=lane.track(detections, frame.pts_s),
+            detections=detections,
             labels=self._labels,
             model=self._engine.info.name,
         )

@@ -27,9 +27,17 @@ class LiveStreams:
 
     Args:
         tap: begins or ends a camera's handing its packets to :meth:`raw`; called on the event loop.
+        spent: see :class:`LiveSink`.
     """
 
-    def __init__(self, rtsp: RtspConfig, cameras: Sequence[str], *, tap: Callable[[str, bool], None]) -> None:
+    def __init__(
+        self,
+        rtsp: RtspConfig,
+        cameras: Sequence[str],
+        *,
+        tap: Callable[[str, bool], None],
+        spent: Callable[[str, int], None],
+    ) -> None:
         drawn = {
             camera: Feed(camera, partial(self._watch, camera), on_join=partial(self._refresh, camera))
             for camera in cameras
@@ -41,6 +49,7 @@ class LiveStreams:
             {camera: feed.publish for camera, feed in drawn.items()},
             style=LiveStyle(fps=rtsp.fps, height=rtsp.height, bitrate_kbps=rtsp.bitrate_kbps),
             to_bgr=to_bgr,
+            spent=spent,
         )
         self._server: RtspServer | None = None
         self._places: list[str] = []

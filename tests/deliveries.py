@@ -6,8 +6,8 @@ import time
 
 import numpy as np
 
+from streamproc.ledger import CameraLedger
 from streamproc.sinks.base import Delivery
-from streamproc.telemetry import CameraLedger
 from streamproc.types import Detections, Frame, FrameResult, Picture
 
 __all__ = ["Deliveries"]

@@ -10,10 +10,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from streamproc.channel import Channel
-from streamproc.telemetry import CameraLedger, DropReason
+from streamproc.ledger import CameraLedger, Cost, DropReason
 from streamproc.types import FrameResult
 
 __all__ = ["Delivery", "SharedCounts", "Sink", "SinkCounts"]
@@ -57,6 +58,10 @@ class Delivery:
         """Whether publishing it now would break the promise of freshness; receivers ask right before they send."""
         self._judged_ms = self._now_ms()
         return self.max_age_ms is not None and self._judged_ms > self.max_age_ms
+
+    def spending(self) -> AbstractContextManager[None]:
+        """What a receiver does with it on the event loop in the block is booked as publishing; without waiting."""
+        return self._ledger.spending(Cost.PUBLISH)
 
     def taken(self) -> None:
         """A receiver has it."""

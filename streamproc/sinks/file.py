@@ -15,9 +15,10 @@ from stat import S_ISREG
 
 from streamproc.channel import Channel
 from streamproc.errors import FatalError
+from streamproc.ledger import DropReason
 from streamproc.messages import encode_detections
 from streamproc.sinks.base import Delivery, SinkCounts
-from streamproc.telemetry import DropReason, RateLimitedLog
+from streamproc.telemetry import RateLimitedLog
 
 __all__ = ["FileSink"]
 
@@ -101,7 +102,7 @@ class FileSink:
         """Write and answer deliveries that go to one file; answers none of them when it is cancelled."""
         late = [delivery for delivery in deliveries if delivery.too_old()]
         fresh = [delivery for delivery in deliveries if delivery not in late]
-        lines = [encode_detections(each.result, site=self._site, age_ms=each.age_ms()) + b"\n" for each in fresh]
+        lines = [self._line(each) for each in fresh]
         written, error = await asyncio.get_running_loop().run_in_executor(self._writer, file.append, lines)
         self._lose(late, DropReason.LATE)
         for delivery in fresh[:written]:
@@ -110,6 +111,10 @@ class FileSink:
         self._lose(fresh[written:], DropReason.SINK)
         if error is not None:
             self._warnings.warning(str(file.path), "%s", _complaint("cannot write", file.path, error))
+
+    def _line(self, delivery: Delivery) -> bytes:
+        with delivery.spending():
+            return encode_detections(delivery.result, site=self._site, age_ms=delivery.age_ms()) + b"\n"
 
     def _lose(self, deliveries: Iterable[Delivery], reason: DropReason) -> None:
         for delivery in deliveries:

@@ -8,10 +8,10 @@ import logging
 from collections.abc import Callable, Mapping
 
 from streamproc.channel import Channel, Closed
+from streamproc.ledger import AgeHistogram
 from streamproc.sinks.base import Delivery, SinkCounts
 from streamproc.sinks.live_encoder import require_software_codec
 from streamproc.sinks.live_studio import Books, LiveStyle, Publish, Studio
-from streamproc.telemetry import AgeHistogram
 from streamproc.types import Frame, FrameResult, Picture, UInt8Array
 
 __all__ = ["LiveSink", "LiveStyle"]
@@ -37,18 +37,25 @@ class LiveSink:
             camera that is not watched any more it is not called again.
         style: how pictures are shown.
         to_bgr: makes a new (h, w, 3) uint8 array of a picture, upright, BGR, full range; called on several threads.
+        spent: is told how many ns of processor time went into a camera's picture; called on several threads.
     """
 
     name = "rtsp"
     essential = False
 
     def __init__(
-        self, publish: Mapping[str, Publish], *, style: LiveStyle, to_bgr: Callable[[Picture], UInt8Array]
+        self,
+        publish: Mapping[str, Publish],
+        *,
+        style: LiveStyle,
+        to_bgr: Callable[[Picture], UInt8Array],
+        spent: Callable[[str, int], None] = lambda camera, ns: None,
     ) -> None:
         self.capacity = max(8, 2 * len(publish))  # a batch of every camera, and the next one
         self._publish = dict(publish)
         self._style = style
         self._to_bgr = to_bgr
+        self._spent = spent
         self._books = Books()
         self._studios: dict[str, Studio] = {}
         self._ending: list[Studio] = []
@@ -73,7 +80,9 @@ class LiveSink:
         if not watched:
             self._stop(camera, "unwatched")
         elif camera not in self._studios and not self._closed:
-            self._studios[camera] = Studio(camera, self._publish[camera], self._style, self._to_bgr, self._books)
+            self._studios[camera] = Studio(
+                camera, self._publish[camera], self._style, self._to_bgr, self._books, self._spent
+            )
 
     def request_keyframe(self, camera: str) -> None:
         """Make a camera's next picture a keyframe, if it is watched; on the event loop."""

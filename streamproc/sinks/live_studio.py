@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic_ns
@@ -13,12 +14,13 @@ import cv2
 
 from streamproc.channel import Closed
 from streamproc.errors import SinkError
+from streamproc.ledger import AgeHistogram
 from streamproc.sinks.annotate import Annotator
 from streamproc.sinks.base import SharedCounts
 from streamproc.sinks.daemon import start_daemon
 from streamproc.sinks.live_encoder import LiveEncoder, default_bitrate_kbps, open_encoder
 from streamproc.sinks.live_reel import Reel, Shot
-from streamproc.telemetry import AgeHistogram, RateLimitedLog
+from streamproc.telemetry import RateLimitedLog
 from streamproc.types import AccessUnit, Frame, FrameResult, Picture, UInt8Array
 
 __all__ = ["Books", "LiveStyle", "Publish", "Studio", "fitted"]
@@ -89,9 +91,16 @@ class Studio:
     """
 
     def __init__(
-        self, camera: str, publish: Publish, style: LiveStyle, to_bgr: Callable[[Picture], UInt8Array], books: Books
+        self,
+        camera: str,
+        publish: Publish,
+        style: LiveStyle,
+        to_bgr: Callable[[Picture], UInt8Array],
+        books: Books,
+        spent: Callable[[str, int], None],
     ) -> None:
         self.camera = camera
+        self._spent = spent
         self._reel = Reel(style.fps, on_lost=books.lost)
         self._publish = publish
         self._style = style
@@ -125,6 +134,7 @@ class Studio:
                 shot = self._reel.get()
             except Closed:
                 return
+            started_ns = time.thread_time_ns()
             try:
                 units = self._encode(shot)
             except SinkError as exc:
@@ -133,6 +143,7 @@ class Studio:
                 self._books.warn(self.camera, exc)
             else:
                 self._pass_on(shot, units)
+            self._spent(self.camera, time.thread_time_ns() - started_ns)
 
     def _encode(self, shot: Shot) -> list[AccessUnit]:
         frame = shot.frame

@@ -18,11 +18,12 @@ from streamproc import __version__
 from streamproc.backoff import Backoff
 from streamproc.channel import Channel, LoopSignal
 from streamproc.errors import SinkError
+from streamproc.ledger import DropReason
 from streamproc.messages import encode_camera_status, encode_detections, encode_site_status
 from streamproc.sinks.base import Delivery, SinkCounts
 from streamproc.sinks.endpoint import Endpoint
 from streamproc.sinks.mqtt import Connection, LoginError, connect
-from streamproc.telemetry import DropReason, RateLimitedLog, StatusBoard
+from streamproc.telemetry import RateLimitedLog, StatusBoard
 from streamproc.types import CameraState, CameraStatus
 
 __all__ = ["MqttSink"]
@@ -219,7 +220,8 @@ class MqttSink:
 
     def _message(self, delivery: Delivery) -> tuple[str, bytes]:
         topic = f"{self._root}/{delivery.result.frame.camera}/detections"
-        return topic, encode_detections(delivery.result, site=self._site, age_ms=delivery.age_ms())
+        with delivery.spending():
+            return topic, encode_detections(delivery.result, site=self._site, age_ms=delivery.age_ms())
 
     async def _connection_returns(self) -> bool:
         patience_s = self._outage_began_s + _PATIENCE_S - self._clock()

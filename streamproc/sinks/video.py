@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -52,9 +53,17 @@ class _Writer:
     """
 
     def __init__(
-        self, camera: str, path: Path, *, live: bool, to_bgr: Callable[[Picture], UInt8Array], books: _Books
+        self,
+        camera: str,
+        path: Path,
+        *,
+        live: bool,
+        to_bgr: Callable[[Picture], UInt8Array],
+        books: _Books,
+        spent: Callable[[str, int], None],
     ) -> None:
         self.camera = camera
+        self._spent = spent
         self.path = path
         self.live = live
         self.inbox: Channel[FrameResult] = Channel(
@@ -77,7 +86,10 @@ class _Writer:
     def _consume(self) -> None:
         try:
             while True:
-                self._record(self.inbox.get())
+                result = self.inbox.get()
+                started_ns = time.thread_time_ns()
+                self._record(result)
+                self._spent(self.camera, time.thread_time_ns() - started_ns)
         except Closed:
             pass
         try:
@@ -115,12 +127,21 @@ class VideoSink:
             files are overwritten.
         cameras: the names of all cameras.
         to_bgr: makes a new (h, w, 3) uint8 array of a picture, upright, BGR, full range; called on several threads.
+        spent: is told how many ns of processor time went into a camera's picture; called on several threads.
     """
 
     name = "video"
     essential = False
 
-    def __init__(self, path: str, cameras: Sequence[str], *, to_bgr: Callable[[Picture], UInt8Array]) -> None:
+    def __init__(
+        self,
+        path: str,
+        cameras: Sequence[str],
+        *,
+        to_bgr: Callable[[Picture], UInt8Array],
+        spent: Callable[[str, int], None] = lambda camera, ns: None,
+    ) -> None:
+        self._spent = spent
         self.capacity = max(8, 2 * len(cameras))  # a batch of every camera, and the next one
         self._paths = {camera: Path(path.replace("{camera}", camera)) for camera in cameras}
         self._to_bgr = to_bgr
@@ -167,7 +188,9 @@ class VideoSink:
             raise
 
     def _open(self, camera: str, live: bool) -> _Writer:
-        writer = _Writer(camera, self._paths[camera], live=live, to_bgr=self._to_bgr, books=self._books)
+        writer = _Writer(
+            camera, self._paths[camera], live=live, to_bgr=self._to_bgr, books=self._books, spent=self._spent
+        )
         self._writers[camera] = writer
         return writer
 

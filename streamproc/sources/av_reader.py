@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 
 from streamproc.channel import Closed
 from streamproc.errors import SourceError
+from streamproc.ledger import CameraLedger, Cost, DropReason
 from streamproc.sources.capture import CaptureClock, ClockSource, sent_utc_ns
 from streamproc.sources.decoder import DecodeMode, Decoder
 from streamproc.sources.faults import (
@@ -39,7 +40,7 @@ from streamproc.sources.opening import (
 from streamproc.sources.picture import PictureMaker
 from streamproc.sources.tap import PacketOutlet
 from streamproc.sources.timing import FrameSampler, MediaClock, Pacer, TimestampPicker
-from streamproc.telemetry import CameraLedger, DropReason, RateLimitedLog
+from streamproc.telemetry import RateLimitedLog
 from streamproc.types import Frame, Picture
 
 __all__ = ["AvReader"]
@@ -50,7 +51,8 @@ _TAP_REMEDY = "only H.264 and H.265 streams can. Watch its annotated stream, or 
 
 
 class AvReader:
-    """One camera's reader, kept over all its files or connections: media time and ``seq`` go on from one to the next.
+    """One camera's reader, kept over all its files or connections: media time and ``seq`` go on from one to the next,
+    and from where the camera's books say that another reader ended.
 
     It only reads: whoever calls decides what to read next and whether to try again. One call at a time, always on a
     thread that may block; the thread must be a daemon, because libav cannot be interrupted in a name look-up, and in
@@ -111,12 +113,13 @@ class AvReader:
         self._clock_ns = clock_ns
         self._utc_ns = utc_ns
         self._log = RateLimitedLog(logger, interval_s=10.0)
-        self._media = MediaClock()
+        self._media = MediaClock(self._media_time_s())
         self._capture = CaptureClock()
         self._pacer = Pacer(wait=stop.wait, on_lag=self._warn_of_lag, clock_ns=clock_ns)
         self._maker = PictureMaker()
         self._strict = True
-        self._pictures = self._emitted = self._packets_since = 0
+        self._emitted = ledger.tally().decoded
+        self._pictures = self._packets_since = self._spent_ns = 0
         self._packet_ns = self._packet_captured_ns = 0
         self._from_camera = False
         self.codec = ""
@@ -184,6 +187,7 @@ class AvReader:
         self._media.begin(self.rate)
         # libav's parser knows that a picture of these is whole when it sees the next.
         self._capture.begin(held=codec_of(self.codec) is not None)
+        self._spent_ns = time.thread_time_ns()  # of this thread: the last file may have had another
         picker = TimestampPicker()
         online = False
         with closing(self._frames(container, stream)) as frames:
@@ -200,7 +204,8 @@ class AvReader:
                 if captured_ns is None:
                     return
                 picture = self._maker.make(frame)
-                self._ledger.decoded(captured_ns)
+                self._book_time()
+                self._ledger.decoded(captured_ns, pts_s)
                 if not online:
                     online = True
                     self._on_online()
@@ -209,6 +214,19 @@ class AvReader:
                 except Closed:
                     self._stop.set()
                     return
+
+    def _media_time_s(self) -> float | None:
+        """Media time now of a camera that has been read before."""
+        if (position := self._ledger.position) is None:
+            return None
+        captured_ns, pts_s = position
+        return pts_s + (self._clock_ns() - captured_ns) / 1e9
+
+    def _book_time(self) -> None:
+        """Book what this thread has done since the last time."""
+        now_ns = time.thread_time_ns()
+        self._ledger.spent(Cost.DECODE, now_ns - self._spent_ns)
+        self._spent_ns = now_ns
 
     def _hand_on(self, picture: Picture, pts_s: float, captured_ns: int, *, live: bool) -> None:
         seq, self._emitted = self._emitted, self._emitted + 1

@@ -9,9 +9,9 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
+from streamproc.ledger import CameraLedger, DropReason
 from streamproc.sources.h264 import LostReferenceDetector
 from streamproc.sources.nal import HEAD_BYTES, codec_of, is_disposable, length_bytes
-from streamproc.telemetry import CameraLedger, DropReason
 
 __all__ = ["DecodeMode", "Decoder"]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from streamproc.channel import Closed
+from streamproc.ledger import CameraLedger
 from streamproc.sources.av_reader import AvReader
 from streamproc.sources.opening import Transport
-from streamproc.telemetry import CameraLedger
 from streamproc.types import Frame
 
 __all__ = ["probe"]

@@ -14,12 +14,13 @@ from typing import Any
 
 from streamproc.backoff import RetryDelays
 from streamproc.errors import SourceError
+from streamproc.ledger import CameraLedger
 from streamproc.sources.av_reader import AvReader
 from streamproc.sources.capture import ClockSource
 from streamproc.sources.decoder import DecodeMode
 from streamproc.sources.opening import Acceleration, Transport
 from streamproc.sources.tap import PacketOutlet
-from streamproc.telemetry import CameraLedger, RateLimitedLog, StatusBoard
+from streamproc.telemetry import RateLimitedLog, StatusBoard
 from streamproc.types import AccessUnit, CameraState, Frame
 
 __all__ = ["CameraSource", "SourceOutcome"]
@@ -172,7 +173,7 @@ class CameraSource:
                 break
             online_s = 0.0 if self._online_since_s is None else time.monotonic() - self._online_since_s
             delay_s = self._retry.delay_s(failure.reason, online_s)
-            self._ledger.reconnects[failure.reason] += 1
+            self._ledger.reconnected(failure.reason)
             self._status.set(self.camera, CameraState.OFFLINE, failure.reason)
             # A wait that is long enough to be noticed is always announced.
             warn = logger.warning if delay_s >= 1 else partial(self._log.warning, failure.reason)

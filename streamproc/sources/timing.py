@@ -48,8 +48,9 @@ class MediaClock:
     """Nominal frame rates to believe; containers without one often give their tick rate (1000, 90000)."""
     FALLBACK_RATE = 25.0
 
-    def __init__(self) -> None:
-        self._pts_s: float | None = None
+    def __init__(self, last_s: float | None = None) -> None:
+        """``last_s``: media time to go on from; None to begin with 0."""
+        self._pts_s = last_s
         self._previous_s: float | None = None
         self._period_s = 1 / self.FALLBACK_RATE
 

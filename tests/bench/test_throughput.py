@@ -14,8 +14,8 @@ import pytest
 from streamproc import app
 from streamproc.config import CameraConfig, Config, EngineConfig, ModelConfig
 from streamproc.engines.factory import open_engine
+from streamproc.ledger import CameraLedger
 from streamproc.sources.av_reader import AvReader
-from streamproc.telemetry import CameraLedger
 
 pytestmark = [pytest.mark.bench, pytest.mark.shared_data]
 

@@ -22,6 +22,7 @@ LAYERS = {
     "labels": 0,
     "backoff": 1,
     "channel": 1,
+    "ledger": 1,
     "telemetry": 2,
     "messages": 2,
     "config": 3,

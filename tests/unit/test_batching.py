@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamproc.batching import Batcher, BatchTimes, Plan, Scheduler, Waiting
 from streamproc.channel import Channel, LoopSignal, Overflow
-from streamproc.telemetry import DropReason
+from streamproc.ledger import DropReason
 from streamproc.types import Frame, Picture
 
 MS = 1_000_000

@@ -16,9 +16,9 @@ from streamproc.batching import Batcher, BatchTimes, Scheduler
 from streamproc.channel import Channel, LoopSignal, Overflow
 from streamproc.engines.base import Slot
 from streamproc.errors import EngineAwayError, EngineError
+from streamproc.ledger import CameraLedger, DropReason
 from streamproc.pipeline import Lane, Outlet, Pipeline
 from streamproc.sinks.base import Delivery, SinkCounts
-from streamproc.telemetry import CameraLedger, DropReason
 from streamproc.types import Detections, Frame, FrameResult, Letterbox, Picture, UInt8Array
 from tests.fakes import FakeEngine
 

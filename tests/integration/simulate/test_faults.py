@@ -13,10 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from streamproc.backoff import RetryDelays
+from streamproc.ledger import CameraLedger
 from streamproc.simulate import parse_faults, simulated_cameras
 from streamproc.sources.opening import Transport
 from streamproc.sources.supervisor import CameraSource
-from streamproc.telemetry import CameraLedger, StatusBoard
+from streamproc.telemetry import StatusBoard
 from streamproc.types import CameraState, Frame
 from tests.integration.sources.reading import assert_closed
 from tests.media import number_in, write_video

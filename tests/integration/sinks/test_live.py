@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from streamproc.channel import Channel, Overflow
 from streamproc.errors import SinkError
+from streamproc.ledger import CameraLedger
 from streamproc.preprocess import to_bgr
 from streamproc.sinks import live, live_studio
 from streamproc.sinks.base import Delivery
 from streamproc.sinks.live import LiveSink, LiveStyle
 from streamproc.sinks.live_encoder import LiveEncoder
-from streamproc.telemetry import CameraLedger
 from streamproc.types import AccessUnit, Detections, Frame, FrameResult, Picture, Rotation, UInt8Array
 
 SIZE = (320, 240)

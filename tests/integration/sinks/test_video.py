@@ -17,11 +17,11 @@ import pytest
 
 from streamproc.channel import Channel, Overflow
 from streamproc.errors import FatalError, SinkError
+from streamproc.ledger import CameraLedger
 from streamproc.sinks import video
 from streamproc.sinks.base import Delivery, Sink
 from streamproc.sinks.video import VideoSink
 from streamproc.sinks.video_file import VideoFile
-from streamproc.telemetry import CameraLedger
 from streamproc.types import Detections, Frame, FrameResult, Picture, Rotation, UInt8Array
 
 ROOT = Path(__file__).parents[3]

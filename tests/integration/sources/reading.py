@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from streamproc.errors import SourceError
+from streamproc.ledger import CameraLedger, CameraTally, Stage
 from streamproc.sources.av_reader import AvReader
-from streamproc.telemetry import CameraLedger, CameraTally, Stage
 from streamproc.types import Frame
 from tests.media import number_in
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from streamproc.channel import Closed
+from streamproc.ledger import CameraLedger, DropReason
 from streamproc.sources.av_reader import AvReader
-from streamproc.telemetry import CameraLedger, DropReason
 from streamproc.types import Frame
 from tests.integration.sources.reading import assert_closed, read_files
 from tests.media import concatenate, truncate, write_audio_only, write_video

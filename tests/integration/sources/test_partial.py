@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamproc.ledger import CameraLedger
 from streamproc.sources.av_reader import AvReader
 from streamproc.sources.decoder import DecodeMode
 from streamproc.sources.supervisor import CameraSource
-from streamproc.telemetry import CameraLedger, StatusBoard
+from streamproc.telemetry import StatusBoard
 from streamproc.types import Frame
 from tests.integration.sources.reading import Reading, assert_closed, read_files
 from tests.media import damage, lose_access_units, write_video

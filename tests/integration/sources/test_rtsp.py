@@ -16,10 +16,11 @@ import pytest
 
 from streamproc.backoff import RetryDelays
 from streamproc.errors import SourceError
+from streamproc.ledger import CameraLedger
 from streamproc.sources.av_reader import AvReader
 from streamproc.sources.opening import Transport
 from streamproc.sources.supervisor import CameraSource
-from streamproc.telemetry import CameraLedger, StatusBoard
+from streamproc.telemetry import StatusBoard
 from streamproc.types import CameraState, Frame
 from tests.brokers import make_certificates
 from tests.cameras import behind_tls, serve, start_server

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from streamproc.channel import Channel, Overflow
+from streamproc.ledger import CameraLedger
 from streamproc.sources.supervisor import CameraSource
-from streamproc.telemetry import CameraLedger, StatusBoard
+from streamproc.telemetry import StatusBoard
 from streamproc.types import Frame
 from tests.integration.sources.reading import assert_closed
 from tests.media import number_in, write_video

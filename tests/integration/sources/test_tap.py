@@ -11,10 +11,10 @@ from typing import Any
 import av
 import pytest
 
+from streamproc.ledger import CameraLedger
 from streamproc.sources.av_reader import AvReader
 from streamproc.sources.nal import annex_b
 from streamproc.sources.tap import PacketOutlet
-from streamproc.telemetry import CameraLedger
 from streamproc.types import AccessUnit, Frame
 from tests.cameras import serve
 from tests.integration.sources.reading import read_files

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from streamproc.ledger import CameraLedger, DropReason
 from streamproc.sinks.base import Delivery
-from streamproc.telemetry import CameraLedger, DropReason
 from streamproc.types import Detections, Frame, FrameResult, Picture
 
 MS = 1_000_000
