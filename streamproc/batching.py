@@ -126,6 +126,14 @@ class Scheduler:
         self._virtual_now = 0.0
         self._waiting_since_ns: int | None = None
 
+    def admit(self, camera: str, weight: float) -> None:
+        """Serve one more camera, which begins level with the others."""
+        self._lanes[camera] = _Lane(weight, virtual_time=self._virtual_now)
+
+    def dismiss(self, camera: str) -> None:
+        """Serve a camera no longer; none of its frames may wait any more."""
+        del self._lanes[camera]
+
     def plan(self, now_ns: int, waiting: Sequence[Waiting]) -> Plan:
         """Decide for the frames that wait at ``now_ns`` (monotonic clock). Taking what it says is the caller's duty."""
         # A fresh frame is tried however slow inference last seemed, or nobody would notice that it is fast again.

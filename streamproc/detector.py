@@ -15,7 +15,7 @@ from streamproc.engines.factory import open_engine
 from streamproc.labels import resolve_labels
 from streamproc.models.spec import Head, recognise
 
-__all__ = ["Detector", "open_detector"]
+__all__ = ["Detector", "open_detector", "served"]
 
 _log = logging.getLogger(__name__)
 
@@ -45,15 +45,27 @@ async def open_detector(config: Config) -> AsyncIterator[Detector]:
         FatalError: the model, its engine or its server cannot be opened.
     """
     async with AsyncExitStack() as opened:
-        engine_config, model = config.engine, config.model
-        if engine_config.managed:
-            engine_config, model = await _start_server(opened, engine_config, model)
-        engine = await open_engine(engine_config, model)
+        config = await opened.enter_async_context(served(config))
+        engine = await open_engine(config.engine, config.model)
         opened.push_async_callback(engine.close)
-        head = recognise(engine.info, resolve_labels(model.labels))
+        head = recognise(engine.info, resolve_labels(config.model.labels))
         check_classes(config, head.labels)
         _mention_built_in_limits(config, engine)
         yield Detector(engine=engine, head=head)
+
+
+@asynccontextmanager
+async def served(config: Config) -> AsyncIterator[Config]:
+    """The configuration with its inference server started, while the block lasts, where it asks for one of its own.
+
+    Raises:
+        FatalError: the server cannot be had, or the model cannot be made ready for it.
+    """
+    async with AsyncExitStack() as opened:
+        if config.engine.managed:
+            engine, model = await _start_server(opened, config.engine, config.model)
+            config = config.model_copy(update={"engine": engine, "model": model})
+        yield config
 
 
 async def _start_server(

@@ -64,8 +64,8 @@ def live_table(views: Sequence[CameraView], *, elapsed_s: float) -> Table:
             _rate(view.decoded_fps),
             _rate(view.published_fps),
             str(view.tally.published),
-            _ms(view.age_p50_ms),
-            _ms(view.age_p99_ms),
+            _ms(view.ages.percentile(50)),
+            _ms(view.ages.percentile(99)),
             _drops(view.tally.dropped),
         )
     return table
@@ -77,7 +77,7 @@ def status_lines(views: Sequence[CameraView]) -> list[str]:
         f"{view.status.camera}: {view.status.state.value}"
         + (f" ({view.status.reason})" if view.status.reason else "")
         + f", {view.decoded_fps:.1f} FPS in, {view.published_fps:.1f} FPS out, {view.tally.published} published, "
-        + f"age p50 {_ms(view.age_p50_ms)} ms p99 {_ms(view.age_p99_ms)} ms, dropped: {_drops(view.tally.dropped)}"
+        + f"age p50 {_ms(view.ages.percentile(50))} ms p99 {_ms(view.ages.percentile(99))} ms, dropped: {_drops(view.tally.dropped)}"
         for view in views
         if len(views) <= _MOST_LINES or view.status.state is not CameraState.ONLINE
     ]

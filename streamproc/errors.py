@@ -69,6 +69,9 @@ class ConfigError(StreamprocError):
         lines = "\n".join(f"  {problem}" for problem in self.problems)
         super().__init__(f"{source}: {count} problem{'s' if count != 1 else ''}\n{lines}")
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, tuple[Problem, ...]]]:
+        return type(self), (self.source, self.problems)  # from one process to another
+
 
 class FatalError(StreamprocError):
     """The run cannot go on, and trying again would not help."""

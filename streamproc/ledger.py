@@ -6,6 +6,9 @@ The sums that hold for each camera, at the end exactly and at any moment up to w
     decoded  = inferred  + dropped at the infer stage
     inferred = published + dropped at the publish stage
 
+Of the frames dropped at the infer stage, some are filled in with what is predicted for them: ``predicted`` is their
+number, and no part of the sums.
+
 Each :class:`DropReason` belongs to exactly one stage, so the flat ``dropped`` of the report closes all three.
 
 A camera's books are a row of integers. Given memory that processes share, they outlive the process that keeps them:
@@ -106,6 +109,9 @@ class AgeHistogram:
         self._cells = np.zeros(self.CELLS, dtype=np.int64) if cells is None else cells
         self._counts = self._cells[: self._BINS]
 
+    def __reduce__(self) -> tuple[type[AgeHistogram], tuple[NDArray[np.int64]]]:
+        return AgeHistogram, (self._cells.copy(),)  # from one process to another, with its parts still one memory
+
     def add(self, age_ms: float) -> None:
         """Count one age."""
         ratio = max(age_ms, self._FLOOR_MS) / self._FLOOR_MS
@@ -172,6 +178,7 @@ class CameraTally:
     inferred: int
     published: int
     dropped: dict[str, int]
+    predicted: int = 0
 
     def in_flight(self) -> dict[Stage, int]:
         """Frames that entered each stage and have not left it; all zero in a closed ledger."""
@@ -187,15 +194,15 @@ class CameraTally:
 
 _RECONNECTS = ("auth", "codec", "corrupt", "dns", "eof", "no_video", "not_found", "refused", "stalled", "timeout")
 _COUNTS = (
-    *("received", "decoded", "inferred", "published", "last_track_id"),
+    *("received", "decoded", "inferred", "published", "predicted", "last_track_id"),
     *("first_ns", "last_ns", "position_ns", "position_pts_ns"),
     *DropReason,
     *Cost,
     *_RECONNECTS,
 )
 _CELL: dict[object, int] = {what: index for index, what in enumerate(_COUNTS)}
-_RECEIVED, _DECODED, _INFERRED, _PUBLISHED, _LAST_TRACK_ID = range(5)
-_FIRST_NS, _LAST_NS, _POSITION_NS, _POSITION_PTS_NS = range(5, 9)
+_RECEIVED, _DECODED, _INFERRED, _PUBLISHED, _PREDICTED, _LAST_TRACK_ID = range(6)
+_FIRST_NS, _LAST_NS, _POSITION_NS, _POSITION_PTS_NS = range(6, 10)
 
 
 class CameraLedger:
@@ -240,6 +247,11 @@ class CameraLedger:
             self._cells[_PUBLISHED] += 1
             self._cells[_LAST_NS] = now_ns
             self.ages.add(age_ms)
+
+    def predicted(self) -> None:
+        """Every receiver that counts took what is predicted for a frame that was not inferred."""
+        with self._lock:
+            self._cells[_PREDICTED] += 1
 
     def dropped(self, reason: DropReason, count: int = 1) -> None:
         """Frames went no further, for this reason."""
@@ -317,6 +329,7 @@ class CameraLedger:
             inferred=cells[_INFERRED],
             published=cells[_PUBLISHED],
             dropped={reason.label: count for reason in DropReason if (count := cells[_CELL[reason]])},
+            predicted=cells[_PREDICTED],
         )
 
 

@@ -1,4 +1,4 @@
-"""The sinks that a configuration asks for, built and wired."""
+"""The sinks that a configuration asks for, built."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from streamproc.sinks.base import Sink
 from streamproc.sinks.broker import EmbeddedBroker
 from streamproc.sinks.endpoint import Endpoint, tls_context
 from streamproc.sinks.file import FileSink
+from streamproc.sinks.live import LiveSink, LiveStyle
 from streamproc.sinks.mqtt_sink import MqttSink
 from streamproc.sinks.video import VideoSink
+from streamproc.streams import Screens
 from streamproc.telemetry import StatusBoard
 
-__all__ = ["embedded_broker", "endpoint_of", "open_sinks"]
+__all__ = ["embedded_broker", "endpoint_of", "file_sinks", "live_sink", "mqtt_sink"]
 
 
 def endpoint_of(mqtt: MqttConfig) -> Endpoint:
@@ -55,27 +57,49 @@ def embedded_broker(mqtt: MqttConfig) -> EmbeddedBroker | None:
     return EmbeddedBroker(url.hostname, url.port)
 
 
-def open_sinks(
-    config: Config, board: StatusBoard, *, fps_of: Callable[[str], float], spent: Callable[[str, int], None]
-) -> list[Sink]:
-    """Every sink of the configuration, not yet started.
+def mqtt_sink(
+    config: Config, board: StatusBoard, *, fps_of: Callable[[str], float] | None = None, part: str = ""
+) -> MqttSink | None:
+    """The broker's sink, not yet started; None where the configuration names none.
+
+    Args:
+        fps_of: a camera's present frames per second; None where another process publishes the cameras' states.
+        part: is added to a configured client id, where several processes connect.
 
     Raises:
         FatalError: a certificate file cannot be used.
     """
+    mqtt = config.mqtt
+    if mqtt is None:
+        return None
+    return MqttSink(
+        endpoint_of(mqtt),
+        site=config.site,
+        board=board,
+        fps_of=fps_of or (lambda camera: 0.0),
+        states=fps_of is not None,
+        prefix=mqtt.prefix,
+        keepalive_s=mqtt.keepalive_s,
+        client_id=mqtt.client_id and f"{mqtt.client_id}{part}",
+    )
+
+
+def live_sink(config: Config, screens: Screens, *, spent: Callable[[str, int], None]) -> LiveSink | None:
+    """What draws and encodes for live streams; None where the configuration has none."""
+    rtsp = config.rtsp
+    if rtsp is None:
+        return None
+    return LiveSink(
+        {camera: screens.drawn(camera) for camera in config.cameras},
+        style=LiveStyle(fps=rtsp.fps, height=rtsp.height, bitrate_kbps=rtsp.bitrate_kbps),
+        to_bgr=to_bgr,
+        spent=spent,
+    )
+
+
+def file_sinks(config: Config, *, spent: Callable[[str, int], None]) -> list[Sink]:
+    """The sinks that write files, not yet started."""
     sinks: list[Sink] = []
-    if config.mqtt is not None:
-        sinks.append(
-            MqttSink(
-                endpoint_of(config.mqtt),
-                site=config.site,
-                board=board,
-                fps_of=fps_of,
-                prefix=config.mqtt.prefix,
-                keepalive_s=config.mqtt.keepalive_s,
-                client_id=config.mqtt.client_id,
-            )
-        )
     if config.file is not None:
         sinks.append(FileSink(config.file.path, site=config.site, cameras=config.cameras))
     if config.video is not None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from streamproc.ledger import AgeHistogram, CameraLedger, Cost
 from streamproc.sinks.base import SinkCounts
 
-__all__ = ["REPORT_SCHEMA", "BatchCounts", "build_report", "cpu_seconds", "encode_report"]
+__all__ = ["REPORT_SCHEMA", "BatchCounts", "WorkerCounts", "build_report", "cpu_seconds", "encode_report"]
 
 REPORT_SCHEMA = "streamproc.report/1"
 
@@ -35,6 +36,53 @@ class BatchCounts:
         return round(self.frames / self.count, 3) if self.count else None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCounts:
+    """What one worker says of itself beside its cameras' books.
+
+    ``carried`` of the annotated pictures shown live were not inferred; ``live_ages`` are those of live pictures, None
+    where none are served. ``loop_load`` is the share of the time in which its event loop computed.
+    """
+
+    cameras: tuple[str, ...]
+    engine: Mapping[str, str | int]
+    batches: BatchCounts
+    sinks: Mapping[str, SinkCounts]
+    carried: int
+    live_ages: AgeHistogram | None
+    loop_load: float
+
+
+def _total_batches(workers: Iterable[WorkerCounts]) -> BatchCounts:
+    """Of all of them."""
+    total = BatchCounts()
+    for worker in workers:
+        total.count += worker.batches.count
+        total.frames += worker.batches.frames
+    return total
+
+
+def _total_sinks(workers: Iterable[WorkerCounts]) -> dict[str, SinkCounts]:
+    """What the sinks of each name took and lost in all workers."""
+    totals: dict[str, SinkCounts] = {}
+    for worker in workers:
+        for name, counts in worker.sinks.items():
+            total = totals.setdefault(name, SinkCounts())
+            total.taken += counts.taken
+            total.lost += counts.lost
+    return totals
+
+
+def _live_counts(workers: Iterable[WorkerCounts]) -> dict[str, Any]:
+    """How many of the annotated pictures were not inferred, and how old they were when they were handed on."""
+    carried, ages = 0, AgeHistogram()
+    for worker in workers:
+        carried += worker.carried
+        if worker.live_ages is not None:
+            ages.merge(worker.live_ages)
+    return {"carried": carried, "age_ms": ages.summary()}
+
+
 def cpu_seconds() -> float:
     """User + system time of this process and of its children that have ended, in seconds."""
     usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
@@ -50,6 +98,7 @@ def _camera(ledger: CameraLedger) -> dict[str, Any]:
         "decoded": tally.decoded,
         "inferred": tally.inferred,
         "published": tally.published,
+        "predicted": tally.predicted,
         "dropped": tally.dropped,
         "fps": round(tally.published / active_s, 2) if active_s > 0 else None,
         "age_ms": ledger.ages.summary(),
@@ -66,9 +115,7 @@ def _cpu_ms(spent_ns: Mapping[Cost, int], frames: int) -> dict[str, float]:
 def build_report(
     ledgers: Mapping[str, CameraLedger],
     *,
-    engine: Mapping[str, str | int],
-    batches: BatchCounts,
-    sinks: Mapping[str, SinkCounts],
+    workers: Sequence[Sequence[WorkerCounts]],
     rtsp: Mapping[str, Any] | None,
     started_ns: int,
     cpu_started_s: float,
@@ -77,9 +124,7 @@ def build_report(
 
     Args:
         ledgers: of every camera, in configuration order. Close them first, or the sums are those of the moment.
-        engine: the engine's description.
-        batches: what was inferred.
-        sinks: counts of every sink, by name.
+        workers: what each says of itself; more than once where it was restarted.
         rtsp: counts of the live streams; None where there are none.
         started_ns: monotonic time at which the run began.
         cpu_started_s: :func:`cpu_seconds` at that time.
@@ -100,13 +145,16 @@ def build_report(
             spent_ns[cost] += ns
         for reason, count in cameras[name]["dropped"].items():
             dropped[reason] = dropped.get(reason, 0) + count
-    totals = {key: sum(c[key] for c in cameras.values()) for key in ("received", "decoded", "inferred", "published")}
+    every = [counts for life in workers for counts in life]
+    batches = _total_batches(every)
+    counts = ("received", "decoded", "inferred", "published", "predicted")
+    totals = {key: sum(camera[key] for camera in cameras.values()) for key in counts}
     return {
         "schema": REPORT_SCHEMA,
         "wall_s": round((time.monotonic_ns() - started_ns) / 1e9, 3),
         "active_s": round(active_s, 3),
         "cpu_s": round(cpu_seconds() - cpu_started_s, 3),
-        "engine": dict(engine),
+        "engine": dict(every[-1].engine) if every else {},
         "cameras": cameras,
         "totals": {
             **totals,
@@ -116,8 +164,13 @@ def build_report(
             "cpu_ms": _cpu_ms(spent_ns, totals["decoded"]),
         },
         "batches": {"count": batches.count, "mean_size": batches.mean_size},
-        "sinks": {name: {"taken": counts.taken, "lost": dict(counts.lost)} for name, counts in sinks.items()},
-        **({"rtsp": rtsp} if rtsp is not None else {}),
+        "sinks": {name: {"taken": each.taken, "lost": dict(each.lost)} for name, each in _total_sinks(every).items()},
+        "workers": [
+            {"cameras": list(life[-1].cameras), "restarts": len(life) - 1, "loop_load": life[-1].loop_load}
+            for life in workers
+            if life
+        ],
+        **({"rtsp": {**rtsp, **_live_counts(every)}} if rtsp is not None else {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Live streams of one run: annotated ones, encoded while they are watched, and the cameras' own, passed on."""
+"""Live streams of one run, where viewers meet them: annotated ones, and the cameras' own."""
 
 from __future__ import annotations
 
@@ -6,51 +6,61 @@ import asyncio
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from streamproc.config import RtspConfig
-from streamproc.preprocess import to_bgr
 from streamproc.rtsp import Credentials, Feed, Pusher, RtspServer
-from streamproc.sinks.live import LiveSink, LiveStyle
 from streamproc.telemetry import redact
-from streamproc.types import AccessUnit, Frame
+from streamproc.types import AccessUnit
 
-__all__ = ["LiveStreams", "host_and_port"]
+__all__ = ["LiveStreams", "Publish", "Screens", "Show", "host_and_port"]
+
+Publish: TypeAlias = Callable[[AccessUnit], None]
+
+
+class Show(Protocol):
+    """Whoever makes the pictures of the cameras, here or in another process; all on the event loop."""
+
+    def watch(self, camera: str, watched: bool) -> None:
+        """Draw and encode a camera's results from now on, or no longer."""
+        ...
+
+    def refresh(self, camera: str) -> None:
+        """Make its next picture a keyframe."""
+        ...
+
+    def tap(self, camera: str, watched: bool) -> None:
+        """Hand on the camera's own packets from now on, or no longer."""
+        ...
+
+
+class Screens(Protocol):
+    """Where pictures for viewers go: functions that take a camera's access units on any one thread at a time and never
+    wait."""
+
+    def drawn(self, camera: str) -> Publish:
+        """For annotated pictures."""
+        ...
+
+    def raw(self, camera: str) -> Publish | None:
+        """For the camera's own packets; None where they are not wanted."""
+        ...
 
 
 class LiveStreams:
     """An RTSP server with ``CAMERA`` and, unless that is turned off, ``CAMERA/raw`` for each camera; and pushes of what
-    is at ``CAMERA`` to another server. Either may be left out.
+    is at ``CAMERA`` to another server. Either may be left out."""
 
-    ``sink`` draws and encodes; it takes part in the run as every other sink.
-
-    Args:
-        tap: begins or ends a camera's handing its packets to :meth:`raw`; called on the event loop.
-        spent: see :class:`LiveSink`.
-    """
-
-    def __init__(
-        self,
-        rtsp: RtspConfig,
-        cameras: Sequence[str],
-        *,
-        tap: Callable[[str, bool], None],
-        spent: Callable[[str, int], None],
-    ) -> None:
-        drawn = {
+    def __init__(self, rtsp: RtspConfig, cameras: Sequence[str]) -> None:
+        self._show: Show | None = None
+        self._drawn = {
             camera: Feed(camera, partial(self._watch, camera), on_join=partial(self._refresh, camera))
             for camera in cameras
         }
         raw = cameras if rtsp.raw and rtsp.listen is not None else ()
-        self._raw = {camera: Feed(f"{camera}/raw", partial(tap, camera)) for camera in raw}
-        self._feeds = {feed.path: feed for feed in (*drawn.values(), *self._raw.values())}
-        self.sink = LiveSink(
-            {camera: feed.publish for camera, feed in drawn.items()},
-            style=LiveStyle(fps=rtsp.fps, height=rtsp.height, bitrate_kbps=rtsp.bitrate_kbps),
-            to_bgr=to_bgr,
-            spent=spent,
-        )
+        self._raw = {camera: Feed(f"{camera}/raw", partial(self._tap, camera)) for camera in raw}
+        self._feeds = {feed.path: feed for feed in (*self._drawn.values(), *self._raw.values())}
         self._server: RtspServer | None = None
         self._places: list[str] = []
         if rtsp.listen is not None:
@@ -58,7 +68,7 @@ class LiveStreams:
             self._places.append(f"at rtsp://{rtsp.listen}/CAMERA")
         pushes: dict[str, tuple[Feed, str]] = {}
         if rtsp.push is not None:
-            pushes = {camera: (feed, rtsp.push_url(camera)) for camera, feed in drawn.items()}
+            pushes = {camera: (feed, rtsp.push_url(camera)) for camera, feed in self._drawn.items()}
             self._places.append(f"pushed to {redact(rtsp.push_url('CAMERA')).partition('?')[0]}")
         self._pusher = Pusher(pushes)
 
@@ -66,21 +76,22 @@ class LiveStreams:
         """Where they are to be seen."""
         return ", ".join(self._places)
 
-    def raw(self, camera: str) -> Callable[[AccessUnit], None] | None:
+    def drawn(self, camera: str) -> Publish:
+        """What takes a camera's annotated pictures, on any one thread at a time."""
+        return self._drawn[camera].publish
+
+    def raw(self, camera: str) -> Publish | None:
         """What takes a camera's own packets, on its reader's thread; None where they are not served."""
         feed = self._raw.get(camera)
         return None if feed is None else feed.publish
 
-    def not_inferred(self, frame: Frame) -> None:
-        """Show a frame that will have no result, where somebody watches its camera; from any thread, never waits."""
-        self.sink.not_inferred(frame)
-
-    async def start(self) -> None:
-        """Listen, where that is asked for.
+    async def start(self, show: Show) -> None:
+        """Listen, where that is asked for; ``show`` is told what is watched.
 
         Raises:
             FatalError: the address cannot be listened on.
         """
+        self._show = show
         for feed in self._feeds.values():
             feed.attach(asyncio.get_running_loop())
         if self._server is not None:
@@ -98,21 +109,24 @@ class LiveStreams:
             feed.detach()
 
     def counts(self) -> Mapping[str, Any]:
-        """For the report: who watched, what was sent and pushed, how many of the annotated pictures were not inferred,
-        and how old annotated pictures were when their packets went out."""
+        """For the report: who was refused, what was sent and what was pushed."""
         return {
             "refused": self._server.stats().refused if self._server is not None else {},
             "feeds": {path: dataclasses.asdict(feed.stats()) for path, feed in self._feeds.items()},
             "push": {camera: dataclasses.asdict(push) for camera, push in self._pusher.stats().items()},
-            "carried": self.sink.carried,
-            "age_ms": self.sink.ages().summary(),
         }
 
     def _watch(self, camera: str, watched: bool) -> None:
-        self.sink.watch(camera, watched)
+        assert self._show is not None, "nothing can be watched before the start"
+        self._show.watch(camera, watched)
 
     def _refresh(self, camera: str) -> None:
-        self.sink.request_keyframe(camera)
+        assert self._show is not None, "nothing can be watched before the start"
+        self._show.refresh(camera)
+
+    def _tap(self, camera: str, watched: bool) -> None:
+        assert self._show is not None, "nothing can be watched before the start"
+        self._show.tap(camera, watched)
 
 
 def host_and_port(listen: str) -> tuple[str, int]:

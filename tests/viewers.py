@@ -76,17 +76,21 @@ class LiveRun:
 
 @contextmanager
 def live_run(
-    folder: Path, cameras: Mapping[str, Mapping[str, Any]], *, rtsp: Mapping[str, Any] | None = None, **config: Any
+    folder: Path,
+    cameras: Mapping[str, Mapping[str, Any]],
+    *arguments: str,
+    rtsp: Mapping[str, Any] | None = None,
+    **config: Any,
 ) -> Iterator[LiveRun]:
     """A run of the sample model, or of another, over these cameras, told to end after the block; its sums close.
 
-    ``rtsp``: more keys of that section; None serves no streams at all.
+    ``arguments``: more of the command. ``rtsp``: more keys of that section; None serves no streams at all.
     """
     address, report, log = f"127.0.0.1:{free_port()}", folder / "report.json", folder / "log"
     streams = {} if rtsp is None else {"rtsp": {"listen": address, **rtsp}}
     model = {"path": Path(__file__).parents[1] / "samples" / "streetnet.onnx", "size": [640, 384]}
     path = write_config(folder, cameras=cameras, **streams, **{"model": model, **config})
-    with started("run", path, "--report", report, log=log) as process:
+    with started("run", path, "--report", report, *arguments, log=log) as process:
         wait_for_log(log, "INFO model " if rtsp is None else "live streams at rtsp://")
         run = LiveRun(address=address, process=psutil.Process(process.pid), log=log)
         yield run

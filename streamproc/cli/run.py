@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.live import Live
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streamproc.app import RunOutcome
     from streamproc.monitor import CameraView
 
-__all__ = ["ConfigPath", "run"]
+__all__ = ["ConfigPath", "run", "worker_count"]
 
 _LINES_EVERY_S = 5.0
 
@@ -31,6 +31,13 @@ def run(
     duration: Annotated[
         float | None, typer.Option(metavar="S", min=0.1, help="End after so many seconds.", show_default=False)
     ] = None,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|N",
+            help="Processes that share the cameras; auto: as many as cameras and cores call for.",
+        ),
+    ] = "auto",
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a JSON report here at the end.", show_default=False)
     ] = None,
@@ -39,12 +46,13 @@ def run(
     set_up_logging()
     if report is not None and not report.absolute().parent.is_dir():
         fail(f"--report: the folder of {report} does not exist; make it first", EXIT_BAD_CONFIG)
+    processes = worker_count(workers)
     with errors():
         loaded = load_config(config)
         from streamproc.display import report_table
         from streamproc.report import encode_report
 
-        outcome = asyncio.run(_run(loaded, duration))
+        outcome = asyncio.run(_run(loaded, duration, processes))
         if report is not None:
             _write(report, encode_report(outcome.report))
     out.print(report_table(outcome.report))
@@ -53,7 +61,7 @@ def run(
     raise typer.Exit(EXIT_FAILED if outcome.failures else 0)
 
 
-async def _run(config: Config, duration_s: float | None) -> RunOutcome:
+async def _run(config: Config, duration_s: float | None, workers: int | Literal["auto"]) -> RunOutcome:
     from streamproc import app
     from streamproc.display import live_table
 
@@ -62,16 +70,28 @@ async def _run(config: Config, duration_s: float | None) -> RunOutcome:
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, _ask_to_stop, stop)
     if not err.is_terminal:
-        return await app.run(config, stop=stop, duration_s=duration_s, on_ready=log.info, on_view=_LogLines())
+        return await app.run(
+            config, stop=stop, duration_s=duration_s, workers=workers, on_ready=log.info, on_view=_LogLines()
+        )
     started_s = time.monotonic()
     with Live(console=err, auto_refresh=False, transient=True) as live:
         return await app.run(
             config,
             stop=stop,
             duration_s=duration_s,
+            workers=workers,
             on_ready=log.info,
             on_view=lambda views: live.update(live_table(views, elapsed_s=time.monotonic() - started_s), refresh=True),
         )
+
+
+def worker_count(text: str) -> int | Literal["auto"]:
+    """What ``--workers`` says; ends the command where that is no number of processes."""
+    if text == "auto":
+        return "auto"
+    if not text.isdecimal() or int(text) < 1:
+        fail(f"--workers: expected auto or a number of processes from 1, found {text!r}", EXIT_BAD_CONFIG)
+    return int(text)
 
 
 def _ask_to_stop(stop: asyncio.Event) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import logging
 import os
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
@@ -139,7 +140,7 @@ class FileSink:
 
 
 class _LineFile:
-    """A file that whole lines are appended to, by one thread.
+    """A file that whole lines are appended to, by one thread of each process that has it open.
 
     Raises (on making it):
         OSError: it cannot be opened.
@@ -149,36 +150,56 @@ class _LineFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._torn = 0
+        self._torn = (0, 0)
 
     def append(self, lines: list[bytes]) -> tuple[int, OSError | None]:
         """Append lines; how many of them, from the first, are whole in the file, and what kept the others out."""
-        data = memoryview(b"".join(lines))
-        done = 0
-        failure: OSError | None = None
+        with self._alone():
+            done, failure = self._write(b"".join(lines))
+            whole = end = 0
+            for line in lines:
+                if end + len(line) > done:
+                    break
+                whole, end = whole + 1, end + len(line)
+            if done > end:
+                size = os.fstat(self._file).st_size
+                self._torn = (size - (done - end), size)
+            with suppress(OSError):  # tried again before the next line
+                self._take_back()
+        return whole, failure
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep the other processes that write to the file waiting; a pipe or device has no lock."""
+        with suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                fcntl.flock(self._file, fcntl.LOCK_UN)
+
+    def _write(self, data: bytes) -> tuple[int, OSError | None]:
+        """How many bytes were written, and what kept the others out."""
+        done, view = 0, memoryview(data)
         try:
             self._take_back()
             while done < len(data):
-                done += os.write(self._file, data[done:])
+                done += os.write(self._file, view[done:])
         except OSError as exc:
-            failure = exc
-        whole = end = 0
-        for line in lines:
-            if end + len(line) > done:
-                break
-            whole, end = whole + 1, end + len(line)
-        self._torn += done - end
-        with suppress(OSError):  # tried again before the next line
-            self._take_back()
-        return whole, failure
+            return done, exc
+        return done, None
 
     def _take_back(self) -> None:
-        """Cut a torn line from the end of the file; a pipe or device keeps what it was given."""
-        if self._torn:
-            status = os.fstat(self._file)
-            if S_ISREG(status.st_mode):
-                os.ftruncate(self._file, status.st_size - self._torn)
-            self._torn = 0
+        """Cut a torn line from the end of the file; a pipe or device keeps what it was given, as does a file to which
+        another process has since appended."""
+        begin, end = self._torn
+        if begin == end:
+            return
+        status = os.fstat(self._file)
+        if S_ISREG(status.st_mode) and status.st_size == end:
+            os.ftruncate(self._file, begin)
+        self._torn = (0, 0)
 
     def close(self) -> None:
         os.close(self._file)

@@ -59,6 +59,7 @@ class MqttSink:
     Args:
         board: the cameras and their states.
         fps_of: a camera's present frames per second.
+        states: publish states, and have the will; False where another client of the same site does.
         client_id: must differ between all clients of the broker; default ``streamproc-<site>-<host>-<process>``.
         clock: monotonic seconds. utc_ns: UTC since the epoch. random: numbers in 0..1 for the back-off.
     """
@@ -72,7 +73,8 @@ class MqttSink:
         *,
         site: str,
         board: StatusBoard,
-        fps_of: Callable[[str], float],
+        fps_of: Callable[[str], float] = lambda camera: 0.0,
+        states: bool = True,
         prefix: str = "streamproc",
         keepalive_s: int = 30,
         client_id: str | None = None,
@@ -84,6 +86,7 @@ class MqttSink:
         self._root = f"{prefix}/{site}"
         self._board = board
         self._fps_of = fps_of
+        self._states = states
         self._site = site
         self._keepalive_s = keepalive_s
         self._client_id = client_id or f"streamproc-{site}-{socket.gethostname()}-{os.getpid()}"
@@ -143,11 +146,12 @@ class MqttSink:
             await asyncio.sleep(backoff.next_s())
 
     async def _session(self, changes: LoopSignal) -> None:
-        will = (f"{self._root}/status", self._site_status("offline"))
+        will = (f"{self._root}/status", self._site_status("offline")) if self._states else None
         opened = connect(self._endpoint, client_id=self._client_id, will=will, keepalive_s=self._keepalive_s)
         async with opened as connection:
             _log.info("connected to %s", self._endpoint)
-            states = asyncio.create_task(self._show_states(connection, changes), name="mqtt states")
+            showing = self._show_states(connection, changes) if self._states else self._until_closing(changes)
+            states = asyncio.create_task(showing, name="mqtt states")
             loss = asyncio.create_task(connection.until_lost(), name="mqtt loss")
             self._connection = connection
             self._arrival.set()
@@ -160,6 +164,10 @@ class MqttSink:
                 states.cancel()
                 loss.cancel()
                 await asyncio.gather(states, loss, return_exceptions=True)
+
+    async def _until_closing(self, changes: LoopSignal) -> None:
+        while not self._closing:
+            await changes.wait()
 
     async def _show_states(self, connection: Connection, changes: LoopSignal) -> None:
         """Keep the retained states right until closing, then say goodbye."""

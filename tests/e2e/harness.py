@@ -87,10 +87,10 @@ class Subscriber:
         self._client.on_connect = lambda client, *_: client.subscribe(topic, qos=1)
         self._client.on_subscribe = lambda *_: self._ready.set()
         self._client.on_message = self._keep
-        self._port = port
+        self.port = port
 
     def __enter__(self) -> Subscriber:
-        self._client.connect_async("127.0.0.1", self._port)
+        self._client.connect_async("127.0.0.1", self.port)
         self._client.loop_start()
         return self
 
