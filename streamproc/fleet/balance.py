@@ -12,6 +12,8 @@ _UNEVEN: Final = 0.25
 """Of the mean: a worker that is busier by less is left alone."""
 _IDLE: Final = 0.3
 """Cores: a worker below this load is not worth helping."""
+_WORTH: Final = 0.9
+"""What is left of the greatest load must be no more than this, or the move is not worth its second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,10 +48,11 @@ def best_move(costs: Mapping[str, float], loads: Sequence[Load]) -> Move | None:
     """
     totals = [sum(costs[camera] for camera in load.cameras) for load in loads]
     source, target = totals.index(max(totals)), totals.index(min(totals))
-    gap = totals[source] - totals[target]
-    mean = sum(totals) / len(totals)
-    candidates = [camera for camera in loads[source].cameras if camera in loads[source].movable and costs[camera] < gap]
-    if totals[source] < max(_IDLE, (1 + _UNEVEN) * mean) or len(loads[source].cameras) < 2 or not candidates:
+    busiest, mean = totals[source], sum(totals) / len(totals)
+    movable = [camera for camera in loads[source].cameras if camera in loads[source].movable]
+    if busiest < max(_IDLE, (1 + _UNEVEN) * mean) or len(loads[source].cameras) < 2 or not movable:
         return None
-    best = min(candidates, key=lambda camera: abs(gap - 2 * costs[camera]))
+    best = min(movable, key=lambda camera: max(busiest - costs[camera], totals[target] + costs[camera]))
+    if max(busiest - costs[best], totals[target] + costs[best]) > _WORTH * busiest:
+        return None
     return Move(camera=best, source=source, target=target)
