@@ -54,7 +54,7 @@ def plan_workers(config: Config, wanted: int | Literal["auto"]) -> Plan:
     frames_per_s = sum(_frames_per_s(camera, config.budget.fps) for camera in config.cameras.values())
     if cores < 2 * _CORES_EACH or frames_per_s <= _FEW or cameras == 1:
         return choose(cores=cores, cameras=cameras, frames_per_s=frames_per_s, frame_ms=None)
-    return choose(cores=cores, cameras=cameras, frames_per_s=frames_per_s, frame_ms=_WHOLE * _measured_ms())
+    return choose(cores=cores, cameras=cameras, frames_per_s=frames_per_s, frame_ms=frame_ms())
 
 
 def choose(*, cores: int, cameras: int, frames_per_s: float, frame_ms: float | None) -> Plan:
@@ -112,8 +112,9 @@ def _frames_per_s(camera: CameraConfig, fps: float) -> float:
     return fps if camera.sample_fps is None else min(fps, camera.sample_fps)
 
 
-def _measured_ms() -> float:
-    """Milliseconds of Python that tracking and encoding a frame with ten objects takes on this machine, now."""
+def frame_ms() -> float:
+    """Milliseconds of Python that a frame with ten objects takes on this machine: tracking and encoding it, measured
+    now, and the rest in proportion."""
     plane = np.zeros((2, 2), np.uint8)
     picture = Picture(planes=(plane, plane[:1, :1], plane[:1, :1]), layout="yuv420p")
     tracker = CameraTracker()
@@ -130,4 +131,4 @@ def _measured_ms() -> float:
         found = Detections.of(boxes, confidence, class_ids, ids)
         encode_detections(FrameResult(frame=frame, detections=found, labels=(), model=""), site="", age_ms=0.0)
         times_ns.append(time.thread_time_ns() - started_ns)
-    return float(np.median(times_ns)) / 1e6
+    return _WHOLE * float(np.median(times_ns)) / 1e6
