@@ -19,10 +19,11 @@ from streamproc.fleet import Fleet, Plan, SharedBooks, plan_workers
 from streamproc.ledger import open_ledgers
 from streamproc.monitor import CameraView, Monitor
 from streamproc.outputs import embedded_broker, file_sinks, live_sink, mqtt_sink
+from streamproc.process import prepare_process, settle_memory
 from streamproc.report import WorkerCounts, build_report, cpu_seconds
 from streamproc.streams import LiveStreams, Show
 from streamproc.telemetry import StatusBoard
-from streamproc.worker import Worker, drawing, prepare_process, settle_memory
+from streamproc.worker import Worker, drawing
 
 __all__ = ["RunOutcome", "run"]
 

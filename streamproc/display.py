@@ -16,6 +16,7 @@ __all__ = ["live_table", "report_table", "status_lines"]
 
 _STYLES = {CameraState.ONLINE: "green", CameraState.CONNECTING: "yellow", CameraState.OFFLINE: "red"}
 _MOST_LINES = 16
+_PREDICTED = [("predicted", True)]
 
 
 def _ms(value: float | None) -> str:
@@ -40,7 +41,8 @@ def _table(title: str, columns: Iterable[tuple[str, bool]]) -> Table:
 
 
 def live_table(views: Sequence[CameraView], *, elapsed_s: float) -> Table:
-    """The state of every camera now."""
+    """The state of every camera now; frames that were filled in are shown once there are any."""
+    filled = any(view.tally.predicted for view in views)
     minutes, seconds = divmod(int(elapsed_s), 60)
     title = f"streamproc  {minutes}:{seconds:02d}"
     table = _table(
@@ -51,6 +53,7 @@ def live_table(views: Sequence[CameraView], *, elapsed_s: float) -> Table:
             ("in FPS", True),
             ("out FPS", True),
             ("published", True),
+            *_PREDICTED[:filled],
             ("age ms p50", True),
             ("p99", True),
             ("dropped", False),
@@ -64,6 +67,7 @@ def live_table(views: Sequence[CameraView], *, elapsed_s: float) -> Table:
             _rate(view.decoded_fps),
             _rate(view.published_fps),
             str(view.tally.published),
+            *[str(view.tally.predicted)][:filled],
             _ms(view.ages.percentile(50)),
             _ms(view.ages.percentile(99)),
             _drops(view.tally.dropped),
@@ -77,7 +81,9 @@ def status_lines(views: Sequence[CameraView]) -> list[str]:
         f"{view.status.camera}: {view.status.state.value}"
         + (f" ({view.status.reason})" if view.status.reason else "")
         + f", {view.decoded_fps:.1f} FPS in, {view.published_fps:.1f} FPS out, {view.tally.published} published, "
-        + f"age p50 {_ms(view.ages.percentile(50))} ms p99 {_ms(view.ages.percentile(99))} ms, dropped: {_drops(view.tally.dropped)}"
+        + (f"{view.tally.predicted} predicted, " if view.tally.predicted else "")
+        + f"age p50 {_ms(view.ages.percentile(50))} ms p99 {_ms(view.ages.percentile(99))} ms, "
+        + f"dropped: {_drops(view.tally.dropped)}"
         for view in views
         if len(views) <= _MOST_LINES or view.status.state is not CameraState.ONLINE
     ]
@@ -89,7 +95,8 @@ def status_lines(views: Sequence[CameraView]) -> list[str]:
 
 
 def report_table(report: Mapping[str, Any]) -> Table:
-    """The end-of-run table: where every frame went."""
+    """The end-of-run table: where every frame went, and how many were filled in if any were."""
+    filled = report["totals"]["predicted"] > 0
     table = _table(
         f"{report['wall_s']:.1f} s, {report['cpu_s']:.1f} s CPU, {report['batches']['count']} batches",
         [
@@ -98,6 +105,7 @@ def report_table(report: Mapping[str, Any]) -> Table:
             ("decoded", True),
             ("inferred", True),
             ("published", True),
+            *_PREDICTED[:filled],
             ("FPS", True),
             ("age ms p50", True),
             ("p95", True),
@@ -115,6 +123,7 @@ def report_table(report: Mapping[str, Any]) -> Table:
         table.add_row(
             escape(name),
             *(str(row[key]) for key in ("received", "decoded", "inferred", "published")),
+            *[str(row["predicted"])][:filled],
             _rate(row["fps"]),
             *(_ms(ages[key]) for key in ("p50", "p95", "p99")),
             _drops(row["dropped"]),

@@ -55,8 +55,8 @@ class DetectedObject(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     ]
 
 
-class DetectionsMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found in one frame; topic PREFIX/SITE/CAMERA/detections."""
+class DetectionsMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What was found in one frame; topic PREFIX/SITE/CAMERA/detections. ``predicted`` is left out when it is false."""
 
     schema: Literal["streamproc.detections/1"]
     site: _Site
@@ -68,6 +68,13 @@ class DetectionsMessage(msgspec.Struct, frozen=True, kw_only=True):
     width: _Size
     height: _Size
     model: str
+    predicted: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Whether the frame was not inferred, and its objects are those of the last one that was, "
+            "moved on to where they should be by now; left out when false."
+        ),
+    ] = False
     detections: Annotated[tuple[DetectedObject, ...], msgspec.Meta(description="The objects, best first.")]
 
 
@@ -155,6 +162,7 @@ def encode_detections(result: FrameResult, *, site: str, age_ms: float) -> bytes
         width=width,
         height=height,
         model=result.model,
+        predicted=result.predicted,
         detections=objects,
     )
     return _encoder.encode(message)

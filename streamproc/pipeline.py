@@ -21,6 +21,7 @@ from streamproc.batching import Batcher, BatchTimes
 from streamproc.channel import Channel, Overflow
 from streamproc.engines.base import Engine, Outputs, Slot
 from streamproc.errors import EngineAwayError, EngineError, FatalError
+from streamproc.fill import Filler, Velocities
 from streamproc.ledger import CameraLedger, Cost, DropReason
 from streamproc.report import BatchCounts
 from streamproc.sinks.base import Delivery, Sink
@@ -43,33 +44,48 @@ class Lane:
     """One camera's share of post-processing.
 
     ``decode`` turns the model's outputs for one row of a batch into detections; ``track`` adds track ids to them, and
-    is called with the camera's frames in order.
+    is called with the camera's frames in order. ``velocities`` then says how their objects move; needed where frames
+    are filled in.
     """
 
     ledger: CameraLedger
     decode: Callable[[Outputs, int, Letterbox], Detections]
     track: Callable[[Detections, float], Detections]
+    velocities: Velocities | None = None
 
 
 class Outlet:
     """A sink and its inbox. What a full inbox does depends on the cameras: live frames displace the oldest waiting,
-    frames of files that must not be lost wait for room."""
+    frames of files that must not be lost wait for room.
 
-    def __init__(self, sink: Sink, *, all_live: bool) -> None:
+    With ``fill``, an essential sink is also given what is predicted. There is additional room for that, of which half
+    is left to results, so that those never give way to it.
+    """
+
+    def __init__(self, sink: Sink, *, all_live: bool, fill: bool = False) -> None:
         self.sink = sink
+        room = sink.capacity if fill and sink.essential else 0
+        self._most_with_predicted = sink.capacity // 2 + room if room else 0
         self.inbox: Channel[Delivery] = Channel(
-            sink.capacity,
+            sink.capacity + room,
             Overflow.DROP_OLDEST if all_live else Overflow.BLOCK,
             on_drop=self._lost,
         )
 
     async def hand_over(self, delivery: Delivery) -> None:
         """Give the sink a result; waits only for frames that must not be lost."""
+        if delivery.result.predicted:
+            self._hand_over_predicted(delivery)
+            return
         if self.inbox.offer(delivery):
             return
         if delivery.max_age_ms is None:
             await self.inbox.send(delivery)
         else:
+            self._lost(delivery)
+
+    def _hand_over_predicted(self, delivery: Delivery) -> None:
+        if self.sink.essential and (len(self.inbox) >= self._most_with_predicted or not self.inbox.offer(delivery)):
             self._lost(delivery)
 
     def _lost(self, delivery: Delivery) -> None:
@@ -89,6 +105,7 @@ class Pipeline:
         depth: batches from being closed to having their outputs, at a time. A frame grows old in a batch that waits
             behind others, so where all cameras are live it should not exceed what the engine works on at once.
         max_age_ms: age at which a live frame's result is worthless.
+        filler: predicts for the frames that it is told of; None where they are not filled in.
     """
 
     def __init__(
@@ -104,6 +121,7 @@ class Pipeline:
         labels: tuple[str, ...],
         depth: int,
         max_age_ms: float,
+        filler: Filler | None = None,
     ) -> None:
         self.batches = BatchCounts()
         self._engine = engine
@@ -117,6 +135,7 @@ class Pipeline:
         self._labels = labels
         self._depth = asyncio.Semaphore(depth)
         self._max_age_ms = max_age_ms
+        self._filler = filler
         self._failures = 0
         self._warnings = RateLimitedLog(_log, interval_s=10.0)
 
@@ -132,6 +151,8 @@ class Pipeline:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._feed(tasks, in_flight, pixels), name="feeder")
                     tasks.create_task(self._collect(in_flight), name="collector")
+                    if self._filler is not None:
+                        tasks.create_task(self._predict(self._filler), name="filler")
         except BaseExceptionGroup as group:
             # The feeder's or collector's view of a broken engine is no news; a bug among them is.
             fatal, others = group.split(FatalError)
@@ -213,6 +234,13 @@ class Pipeline:
                 self.batches.add(len(results))
             for frame, detections in results:
                 await self._fan_out(frame, detections)
+        if self._filler is not None:
+            self._filler.close()
+
+    async def _predict(self, filler: Filler) -> None:
+        async for due in filler.predictions():
+            for result in due:
+                await self._hand_over(result)
 
     async def _fan_out(self, frame: Frame, detections: Detections) -> None:
         lane = self._lanes[frame.camera]
@@ -225,11 +253,19 @@ class Pipeline:
             labels=self._labels,
             model=self._engine.info.name,
         )
+        if self._filler is None or not frame.live:
+            await self._hand_over(result)
+            return
+        assert lane.velocities is not None, f"camera {frame.camera} is to be filled in, and nobody knows its velocities"
+        for due in self._filler.around(result, lane.velocities()):
+            await self._hand_over(due)  # which never waits for live frames: nothing comes between these
+
+    async def _hand_over(self, result: FrameResult) -> None:
         delivery = Delivery(
             result,
-            lane.ledger,
+            self._lanes[result.frame.camera].ledger,
             receivers=self._receivers,
-            max_age_ms=self._max_age_ms if frame.live else None,
+            max_age_ms=self._max_age_ms if result.frame.live else None,
         )
         for outlet in self._outlets:
             await outlet.hand_over(delivery)

@@ -82,7 +82,9 @@ class CameraTracker:
     Memory is bounded by the number of objects seen within the last seconds. Not safe for use by several threads.
     """
 
-    def __init__(self, algorithm: Algorithm = "bytetrack", *, activation_confidence: float = 0.35) -> None:
+    def __init__(
+        self, algorithm: Algorithm = "bytetrack", *, activation_confidence: float = 0.35, issued: int = 0
+    ) -> None:
         """Make a tracker with no tracks.
 
         activation_confidence: the least confidence at which a detection starts a track; below it, ByteTrack and
@@ -92,9 +94,15 @@ class CameraTracker:
         self._library = _library_tracker(algorithm, activation_confidence, self._overlap)
         self._evidence: dict[int, float] = {}  # the library's id -> evidence so far, for tracks not yet public
         self._public_ids: dict[int, int] = {}  # the library's id -> ours
-        self._issued = 0
+        self._issued = issued
         self._clock_s = 0.0
         self._last_time_s: float | None = None
+        self._seen: tuple[NDArray[Any] | None, Any, int] = (None, None, 0)  # the library's ids, their rows, of n
+
+    @property
+    def issued(self) -> int:
+        """The greatest id given so far; 0 before the first."""
+        return self._issued
 
     def update(
         self,
@@ -133,7 +141,21 @@ class CameraTracker:
                 if track >= 0:
                     ids[row] = self._public_id(track, evidence)
         self._forget_removed_tracks()
+        self._seen = tracked.tracker_id, tracked.data.get("row"), len(boxes)
         return ids
+
+    def velocities(self) -> NDArray[np.float32]:
+        """How the boxes of the last update move by their tracks' motion filters: (n, 2) float32 in pixels a second of
+        media time, of their middles, in that update's order; 0 where a box has no track. Changes nothing."""
+        tracks, rows, count = self._seen
+        moving = np.zeros((count, 2), dtype=np.float32)
+        if tracks is not None and rows is not None:
+            speeds = {track.tracker_id: track.state_estimator.kf.state[4:, 0] for track in self._library.tracks}
+            for row, track in zip(rows.tolist(), tracks.tolist(), strict=True):
+                if track >= 0:
+                    x1, y1, x2, y2 = speeds[track].tolist()
+                    moving[row] = (x1 + x2) / 2, (y1 + y2) / 2
+        return moving
 
     def _advance(self, time_s: float) -> None:
         """Move the library's clock, which only ever runs forward, and widen the matching by the step."""

@@ -6,7 +6,7 @@ receives them. Latency is measured on the monotonic clock, events are stamped in
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
@@ -162,15 +162,38 @@ class Detections:
     def __len__(self) -> int:
         return len(self.confidence)
 
+    def moved(self, by: NDArray[np.floating], size: tuple[int, int]) -> Detections:
+        """The same objects, each moved on by its row of ``by`` (n, 2) pixels, in a picture of ``size`` (width, height).
+
+        Boxes are clipped to the picture, and those of which less than a pixel's width or height is left are left out.
+        """
+        boxes = self.boxes + np.tile(by, 2).astype(np.float32)
+        boxes = np.clip(boxes, np.float32(0), np.array(size * 2, np.float32))
+        width, height = (boxes[:, 2:] - boxes[:, :2]).T
+        return replace(self, boxes=boxes).where((width >= 1) & (height >= 1))
+
+    def where(self, keep: NDArray[np.bool_]) -> Detections:
+        """The objects that ``keep`` (n,) selects, in the same order."""
+        return Detections(
+            boxes=self.boxes[keep],
+            confidence=self.confidence[keep],
+            class_ids=self.class_ids[keep],
+            track_ids=self.track_ids[keep],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameResult:
-    """A frame and what was found in it; ``labels`` names the class ids, ``model`` the model."""
+    """A frame and what was found in it; ``labels`` names the class ids, ``model`` the model.
+
+    ``predicted``: the frame was not inferred, and its objects are those of an earlier one, where they should be by now.
+    """
 
     frame: Frame
     detections: Detections
     labels: tuple[str, ...]
     model: str
+    predicted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

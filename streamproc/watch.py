@@ -72,4 +72,5 @@ def _detections(message: DetectionsMessage) -> str:
     seen = ", ".join(f"{count} {label}" for label, count in counts.most_common()) or "nothing"
     ids = f" (tracks {' '.join(map(str, tracks))})" if tracks else ""
     clock = message.captured_at[11:23]
-    return f"{message.site}/{message.camera} #{message.seq} {clock} {message.age_ms:.0f} ms: {seen}{ids}"
+    how = ", predicted" if message.predicted else ""
+    return f"{message.site}/{message.camera} #{message.seq} {clock} {message.age_ms:.0f} ms{how}: {seen}{ids}"

@@ -8,21 +8,17 @@ flush, each within a deadline. Whatever is still under way after that is cut off
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import ctypes
 import dataclasses
-import gc
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
-
-import cv2
 
 from streamproc.batching import Batcher, BatchTimes, Scheduler
 from streamproc.channel import Channel, LoopSignal, Overflow
 from streamproc.config import Config
 from streamproc.detector import Detector
 from streamproc.errors import FatalError
+from streamproc.fill import Filler, Velocities
 from streamproc.ledger import CameraLedger, Cost, DropReason, Stage
 from streamproc.monitor import WorkerMonitor
 from streamproc.pipeline import Lane, Outlet, Pipeline
@@ -36,7 +32,7 @@ from streamproc.telemetry import StatusBoard
 from streamproc.tracking import CameraTracker
 from streamproc.types import Detections, Frame
 
-__all__ = ["Worker", "drawing", "prepare_process", "settle_memory"]
+__all__ = ["Worker", "drawing"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +45,6 @@ _LAST_WORDS_DEADLINE_S = 60.0
 """For the sinks of a run that came to its own end: nobody waits at the keyboard, and nothing should be lost."""
 _LIVE_MAILBOX = 2
 _DRAINED_EVERY_S = 0.02
-_M_ARENA_MAX = -8  # malloc.h of glibc
-_HEAPS = 4
 
 
 class Worker:
@@ -86,7 +80,9 @@ class Worker:
         self._screens = screens
         self._times = BatchTimes()
         self._all_live = all(camera.realtime for camera in config.cameras.values())
-        self._outlets = [Outlet(sink, all_live=self._all_live) for sink in sinks]
+        fill = config.tracking.fill
+        self._filler = Filler(max_age_ms=config.budget.max_frame_age_ms) if fill else None
+        self._outlets = [Outlet(sink, all_live=self._all_live, fill=fill) for sink in sinks]
         self._frames_changed = LoopSignal()
         self._mailboxes: dict[str, Channel[Frame]] = {}
         self._sources: dict[str, CameraSource] = {}
@@ -121,6 +117,7 @@ class Worker:
             labels=detector.head.labels,
             depth=engine.concurrency if self._all_live else engine.slots,
             max_age_ms=budget.max_frame_age_ms,
+            filler=self._filler,
         )
 
     async def start(self) -> None:
@@ -246,15 +243,19 @@ class Worker:
     def _lane(self, name: str) -> Lane:
         head = self._detector.head
         thresholds = head.thresholds(self._config.model, self._config.cameras[name])
+        track, velocities = _tracking(self._config, self._ledgers[name])
         return Lane(
             ledger=self._ledgers[name],
             decode=lambda outputs, row, letterbox: head.decode(outputs, row, letterbox, thresholds),
-            track=_tracking(self._config, self._ledgers[name]),
+            track=track,
+            velocities=velocities,
         )
 
     def _not_inferred(self, frame: Frame, reason: DropReason) -> None:
         """Where every decoded frame ends that has no result; on any thread."""
         self._ledgers[frame.camera].dropped(reason)
+        if self._filler is not None:
+            self._filler.not_inferred(frame)
         if self._live is not None:
             self._live.not_inferred(frame)
 
@@ -290,22 +291,12 @@ def drawing(ledgers: Mapping[str, CameraLedger]) -> Callable[[str, int], None]:
     return spent
 
 
-def prepare_process() -> None:
-    """Set this process up for a worker."""
-    cv2.setNumThreads(1)  # the cameras' threads are the parallelism; OpenCV's own would fight them for the cores
-    _share_heaps()
-
-
-def settle_memory() -> None:
-    """What is loaded by now stays: a full collection would stop every thread for 40 ms to find that out again."""
-    gc.collect()
-    gc.freeze()
-
-
-def _tracking(config: Config, ledger: CameraLedger) -> Callable[[Detections, float], Detections]:
+def _tracking(
+    config: Config, ledger: CameraLedger
+) -> tuple[Callable[[Detections, float], Detections], Velocities | None]:
     algorithm = config.tracking.algorithm
     if algorithm == "none":
-        return lambda detections, _: detections
+        return lambda detections, _: detections, None
     tracker = CameraTracker(algorithm, issued=ledger.last_track_id)
 
     def track(detections: Detections, time_s: float) -> Detections:
@@ -313,18 +304,7 @@ def _tracking(config: Config, ledger: CameraLedger) -> Callable[[Detections, flo
         ledger.issued(tracker.issued)
         return dataclasses.replace(detections, track_ids=ids)
 
-    return track
-
-
-def _share_heaps() -> None:
-    """Let threads share a few heaps.
-
-    By default glibc gives new threads heaps of their own, up to eight a core, and what a thread has freed stays in its
-    heap. As viewers came and went, and with them the threads that encode, resident memory of four cameras went from
-    370 to 530 MB in fourteen rounds and on; with four heaps it stays between 370 and 400, at the same speed.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, _HEAPS)
+    return track, tracker.velocities
 
 
 async def _finish(tasks: Collection[asyncio.Task[Any]], deadline_s: float) -> None:

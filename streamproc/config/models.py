@@ -97,7 +97,7 @@ class ModelConfig(Section):
         if around is None:
             return value
         if value is None:
-            if not around.has_own_models:
+            if around.needs_model_file:
                 raise RefusedError(expected="an ONNX model", remedy="Add, for example, path: yolov8n.onnx.")
             return None
         if around.has_own_models:
@@ -110,8 +110,9 @@ class ModelConfig(Section):
     def _is_named(cls, value: str, info: ValidationInfo) -> str:
         if not value.strip():
             if "path" in info.data and info.data["path"] is None:
-                remedy = "Add, for example, name: yolov8n."
-                raise RefusedError(expected="the model's name in Triton's repository", remedy=remedy)
+                around, remedy = surroundings(info), "Add, for example, name: yolov8n."
+                where = "where no path gives one" if around and not around.has_own_models else "in Triton's repository"
+                raise RefusedError(expected=f"the model's name {where}", remedy=remedy)
             raise RefusedError(expected="text that is not empty", remedy="Write, for example, name: yolov8n.")
         return value
 
@@ -155,6 +156,19 @@ class TrackingConfig(Section):
     algorithm: Literal["bytetrack", "ocsort", "botsort", "none"] = Field(
         default="bytetrack", description="Tracker; with none, track_id is null."
     )
+    fill: bool = Field(
+        default=False,
+        description="true also publishes, for the frames of live cameras that inference has no room for, where tracks "
+        "should be by then, as predicted.",
+    )
+
+    @field_validator("fill")
+    @classmethod
+    def _has_tracks(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("algorithm") == "none":
+            remedy = "Choose a tracker, for example tracking.algorithm: bytetrack, or remove the key."
+            raise RefusedError(expected="fill only with a tracker", remedy=remedy)
+        return value
 
 
 class FileConfig(Section):

@@ -41,9 +41,10 @@ from streamproc.fleet.orders import (
 )
 from streamproc.ledger import open_ledgers
 from streamproc.outputs import file_sinks, live_sink, mqtt_sink
+from streamproc.process import prepare_process, settle_memory
 from streamproc.telemetry import RedactingFilter, StatusBoard
 from streamproc.types import AccessUnit
-from streamproc.worker import Worker, drawing, prepare_process, settle_memory
+from streamproc.worker import Worker, drawing
 
 __all__ = ["main"]
 

@@ -24,7 +24,8 @@ class Delivery:
     """One result on its way to the receivers. Used on the event loop only.
 
     Each essential sink answers once, with :meth:`taken` or :meth:`lost`; the last answer books the frame in the
-    camera's ledger. ``max_age_ms`` is None for frames that never age.
+    camera's ledger. ``max_age_ms`` is None for frames that never age. One that is predicted is only counted, when all
+    took it: the books have its frame among those that were not inferred.
     """
 
     __slots__ = ("_judged_ms", "_ledger", "_monotonic_ns", "_reason", "_waiting", "max_age_ms", "result")
@@ -79,7 +80,10 @@ class Delivery:
             self._book()
 
     def _book(self) -> None:
-        if self._reason is None:
+        if self.result.predicted:
+            if self._reason is None:
+                self._ledger.predicted()
+        elif self._reason is None:
             self._ledger.published(self.age_ms(), self._monotonic_ns())
         else:
             self._ledger.dropped(self._reason)

@@ -23,6 +23,10 @@ class Sequencer(Generic[T]):
         self._next: int | None = None
         self._held: dict[int, T] = {}
 
+    def __len__(self) -> int:
+        """Items that are held."""
+        return len(self._held)
+
     def missed(self, seq: int) -> bool:
         """Whether this number's turn is over; it cannot be put any more."""
         return self._next is not None and seq < self._next

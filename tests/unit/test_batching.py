@@ -66,7 +66,7 @@ def test_batch_waits_for_present_cameras_and_leaves_when_all_are_aboard() -> Non
     waits = policy.plan(10 * MS, [live("a", 10 * MS)])
     assert waits.take == ()
     assert waits.wake_at_ns == 10 * MS + INTERVAL_NS
-    assert policy.plan(12 * MS, [live("a", 10 * MS), live("b", 12 * MS)]).take == ("a", "b")
+    assert policy.plan(12 * MS, [live("a", 10 * MS), live("b", 12 * MS)]).take == ("b", "a")
 
 
 def test_batch_leaves_at_the_oldest_frames_deadline() -> None:
@@ -75,6 +75,29 @@ def test_batch_leaves_at_the_oldest_frames_deadline() -> None:
     late = live("a", 15 * MS)
     assert policy.plan(60 * MS, [late]).wake_at_ns == 75 * MS
     assert policy.plan(75 * MS, [late]).take == ("a",)
+
+
+def test_among_equals_the_freshest_frame_goes_first() -> None:
+    policy = scheduler({"a": 1, "b": 1, "c": 1})
+    waiting = [live("a", 2 * MS), live("b", 9 * MS), live("c", 5 * MS)]
+    taken: list[str] = []
+    while waiting:
+        taken += policy.plan(10 * MS, waiting).take
+        waiting = [each for each in waiting if each.camera not in taken]
+    assert taken == ["b", "c", "a"]
+
+
+def test_a_batch_is_no_larger_than_can_be_inferred_in_time() -> None:
+    policy = Scheduler(
+        dict.fromkeys("abcd", 1.0),
+        max_batch=4,
+        frame_interval_ns=INTERVAL_NS,
+        max_age_ns=MAX_AGE_NS,
+        expect_ns=lambda size: 20 * MS * size,
+    )
+    waiting = [live(camera, captured_ms * MS) for camera, captured_ms in zip("abcd", (60, 70, 80, 90), strict=True)]
+    assert policy.plan(100 * MS, waiting).take == ("d", "c", "b"), "with a, it would be 120 ms old"
+    assert policy.plan(120 * MS, [live("a", 60 * MS)]).take == ("a",), "later it may still go alone"
 
 
 def test_an_absent_camera_is_not_waited_for() -> None:
@@ -215,13 +238,14 @@ def test_batch_times_follow_what_is_measured() -> None:
     for _ in range(50):
         times.add(1, 10 * MS)
     assert times.expect_ns(1) == 10 * MS
-    assert times.expect_ns(4) == 40 * MS, "an unknown larger size is scaled in proportion"
+    assert times.expect_ns(4) == 25 * MS, "an unknown larger size is scaled by half"
     times.add(4, 16 * MS)
     assert times.expect_ns(4) == 16 * MS
     assert times.expect_ns(3) == 16 * MS, "an unknown smaller size is not scaled"
     for _ in range(50):
         times.add(1, 30 * MS)
     assert times.expect_ns(1) == pytest.approx(30 * MS, rel=0.05)
+    assert times.expect_ns(4) == pytest.approx(75 * MS, rel=0.05), "what was measured long ago is forgotten"
 
 
 def frame(seq: int, captured_ns: int, *, is_live: bool = True) -> Frame:
@@ -278,7 +302,7 @@ async def test_an_old_frame_gives_way_to_the_newer_one_behind_it() -> None:
 async def test_stale_frames_are_told_of() -> None:
     forming, dropped = await batcher(200 * MS, frame(0, 0), frame(1, 50 * MS))
     assert await forming.next_batch() == []
-    assert dropped == [(0, DropReason.STALE), (1, DropReason.STALE)]
+    assert dropped == [(0, DropReason.OVERLOAD), (1, DropReason.STALE)]
 
 
 async def test_frames_of_files_are_all_served() -> None:

@@ -89,7 +89,15 @@ def test_defaults(folder: Path) -> None:
     config = load(folder, with_section("site: local"))
     assert (config.budget.fps, config.budget.max_frame_age_ms) == (24, 100)
     assert (config.model.confidence, config.model.iou, config.model.max_detections) == (0.25, 0.45, 300)
+    assert not config.tracking.fill
     assert (config.tracking.algorithm, config.engine.max_batch, config.mqtt) == ("bytetrack", "auto", None)
+
+
+def test_the_null_engine_needs_no_model_file(folder: Path) -> None:
+    config = load(folder, with_section("model: {name: nothing, size: [320, 192]}\nengine: {kind: 'null'}"))
+    assert (config.engine.kind, config.model.path, config.model.size) == ("null", None, (320, 192))
+    named = load(folder, with_section("engine: {kind: 'null', max_batch: 4}"))
+    assert named.model.name == "yolov8n"
 
 
 def test_yaml_is_read_as_editors_read_it(folder: Path) -> None:
@@ -332,7 +340,8 @@ class TestSchema:
         labels = definitions["ModelConfig"]["properties"]["labels"]
         assert [option["type"] for option in labels["anyOf"]] == ["string", "array", "null"]
         assert definitions["ModelConfig"]["anyOf"] == [{"required": ["path"]}, {"required": ["name"]}]
-        assert definitions["EngineConfig"]["properties"]["kind"]["enum"] == ["openvino", "onnxruntime", "triton"]
+        kinds = definitions["EngineConfig"]["properties"]["kind"]["enum"]
+        assert kinds == ["openvino", "onnxruntime", "triton", "null"]
         assert definitions["ModelConfig"]["properties"]["confidence"]["maximum"] == 1
 
 

@@ -206,6 +206,9 @@ VALUES = [
     (triton("in_flight: 0"), "engine.in_flight", "0", "auto, or a whole number from 1 to 64", "in_flight: 2"),
     (triton("timeout_s: 0"), "engine.timeout_s", "0", "a number above 0", "timeout_s: 5"),
     (triton("threads: 2"), "engine.threads", "2", "no threads with kind: triton", "served model"),
+    (with_section("engine: {kind: 'null', threads: 2}"), "engine.threads", "2", "with kind: 'null'", "Remove threads"),
+    (with_section("engine: {kind: null}"), "engine.kind", "nothing", "openvino, onnxruntime, triton, null", "openvino"),
+    (with_model("iou: 1", engine="'null'"), "model.name", "nothing", "where no path gives one", "name: yolov8n"),
     (triton("device: CPU"), "engine.device", "'CPU'", "no device with kind: triton", "served model"),
     (triton("repository: ."), "engine.repository", "'.'", "only with engine.managed: true", "managed: true"),
     (triton("managed: true, repository: no"), "engine.repository", "'no'", "a model repository", "Looked"),
@@ -219,6 +222,7 @@ VALUES = [
     (with_section("budget: {fps: 241}"), "budget.fps", "241", "above 0 and up to 240", "fps: 24."),
     (with_section("budget: {fps: .inf}"), "budget.fps", "inf", "above 0 and up to 240", "fps: 24."),
     (with_section("tracking: {algorithm: sort}"), "tracking.algorithm", "'sort'", "bytetrack, ocsort", "'ocsort'?"),
+    (with_section("tracking: {algorithm: none, fill: true}"), "tracking.fill", "true", "with a tracker", "bytetrack"),
     # broker
     (with_section("mqtt: {}"), "mqtt.url", "nothing", "mqtt://HOST:1883", "url: mqtt://127.0.0.1:1883"),
     (with_section("mqtt: {url: 'h:1883'}"), "mqtt.url", "'h:1883'", BROKERS, "Begin the address with mqtt://"),

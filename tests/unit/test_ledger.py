@@ -108,8 +108,10 @@ def test_shared_books_are_the_same_for_everybody_and_go_on() -> None:
         mine["yard"].issued(4)
         mine["yard"].issued(2)
         mine["yard"].published(12.0, 2_000)
+        mine["yard"].predicted()
         assert theirs["yard"].tally() == mine["yard"].tally()
         assert theirs["gate"].tally() == CameraLedger("gate").tally()
+        assert theirs["yard"].tally().predicted == 1
         assert theirs["yard"].position == (1_000, 2.5)
         assert theirs["yard"].last_track_id == 4
         assert theirs["yard"].reconnects == {"timeout": 1}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, get_args
 
@@ -54,6 +55,21 @@ def test_detections_are_the_contract_to_the_letter() -> None:
         '{"track_id":null,"class_id":0,"label":"person","confidence":0.912,"box":[1.3,2.0,3.0,4.0]},'
         '{"track_id":1,"class_id":1,"label":"car","confidence":0.912,"box":[1.3,2.0,3.0,4.0]}]}'
     )
+
+
+def test_what_is_predicted_says_so_and_nothing_else_does() -> None:
+    seen, predicted = (
+        encode_detections(replace(result(), predicted=predicted), site="depot", age_ms=38.2)
+        for predicted in (False, True)
+    )
+    assert b"predicted" not in seen
+    assert predicted == seen.replace(b'"model":"yolov8n",', b'"model":"yolov8n","predicted":true,')
+    assert [decode_detections(payload).predicted for payload in (seen, predicted)] == [False, True]
+    schema = schema_for("detections")
+    assert faults(json.loads(predicted), schema, schema["$defs"]) == []
+    described = schema["$defs"]["DetectionsMessage"]
+    assert described["properties"]["predicted"]["default"] is False
+    assert "predicted" not in described["required"]
 
 
 def test_nothing_found_is_an_empty_list() -> None:
@@ -176,7 +192,8 @@ def faults(value: Any, node: dict[str, Any], defs: dict[str, Any]) -> list[str]:
     if "anyOf" in node:
         branches = [faults(value, option, defs) for option in node["anyOf"]]
         return [] if [] in branches else [f"{value!r} fits no branch"]
-    kinds = {"object": dict, "array": list, "string": str, "integer": int, "number": int | float, "null": type(None)}
+    numbers = {"integer": int, "number": int | float}
+    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), **numbers}
     if "type" in node and not isinstance(value, kinds[node["type"]]):
         return [f"{value!r} is no {node['type']}"]
     found = [f"{value!r} is none of {node['enum']}"] if value not in node.get("enum", [value]) else []

@@ -237,6 +237,32 @@ async def test_among_files_a_live_result_gives_way_and_the_others_wait() -> None
     await waiting
 
 
+async def test_what_is_predicted_takes_no_room_from_results_and_none_of_who_is_not_essential() -> None:
+    ledger, nothing = CameraLedger("a"), np.zeros(0, np.float32)
+    result = FrameResult(
+        frame=live_frame("a", 0),
+        detections=Detections.of(np.zeros((0, 4), np.float32), nothing, nothing.astype(np.int64)),
+        labels=(),
+        model="m",
+    )
+
+    async def hand_over(outlet: Outlet, count: int, *, predicted: bool) -> None:
+        for _ in range(count):
+            each = dataclasses.replace(result, predicted=predicted)
+            await outlet.hand_over(Delivery(each, ledger, receivers=1, max_age_ms=100))
+
+    data = Outlet(Keeper(capacity=8), all_live=True, fill=True)
+    await hand_over(data, 50, predicted=True)
+    await hand_over(data, 4, predicted=False)
+    kept = [delivery.result.predicted for delivery in data.inbox.drain()]
+    assert kept == 12 * [True] + 4 * [False]
+    assert data.sink.counts.lost == {"overload": 38}
+    assert ledger.tally() == CameraLedger("a").tally()
+    for other in (Outlet(Keeper(essential=False), all_live=True, fill=True), Outlet(Keeper(), all_live=True)):
+        await hand_over(other, 1, predicted=True)
+        assert len(other.inbox) == 0
+
+
 class AwayEngine(FakeEngine):
     """An engine that is away for some inferences, by their number."""
 

@@ -55,6 +55,27 @@ def kept_half(times_s: Sequence[float], seed: int) -> list[float]:
     return [time_s for time_s, kept in zip(times_s, keep, strict=True) if kept]
 
 
+# --- motion ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_velocities_are_those_of_the_tracks_in_pixels_a_second(algorithm: Algorithm) -> None:
+    tracker = CameraTracker(algorithm)
+    assert tracker.velocities().shape == (0, 2)
+    paths = [line(100, 200, 60, -30), line(600, 200, 0, 90)]
+    for time_s in kept_half(frames(2.0), 1):
+        boxes = np.vstack([boxes_at(paths, time_s)[::-1], np.full((1, 4), np.nan, np.float32)])
+        feed(tracker, boxes, time_s)
+    velocities = tracker.velocities()
+    assert velocities.dtype == np.float32
+    np.testing.assert_allclose(velocities, [[0, 90], [60, -30], [0, 0]], atol=2)
+    np.testing.assert_array_equal(tracker.velocities(), velocities, "asking changes nothing")
+    feed(tracker, boxes_at([line(300, 300, 0)], time_s + 1 / FPS), time_s + 1 / FPS)
+    np.testing.assert_array_equal(tracker.velocities(), [[0, 0]], "what was seen once has no velocity yet")
+    feed(tracker, boxes_at([], time_s + 2 / FPS), time_s + 2 / FPS)
+    assert tracker.velocities().shape == (0, 2)
+
+
 # --- ids ---------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,9 @@ MS = 1_000_000
 class House:
     """A delivery of a frame captured at 0, and a clock to turn."""
 
-    def __init__(self, receivers: int, max_age_ms: float | None = 100, now_ns: int = 0) -> None:
+    def __init__(
+        self, receivers: int, max_age_ms: float | None = 100, now_ns: int = 0, *, predicted: bool = False
+    ) -> None:
         self.now_ns = now_ns
         self.ledger = CameraLedger("gate")
         self.ledger.received()
@@ -26,7 +30,7 @@ class House:
         frame = Frame(camera="gate", seq=0, pts_s=0.0, captured_ns=0, captured_utc_ns=0, live=True, picture=picture)
         nothing = Detections.of(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
         self.delivery = Delivery(
-            FrameResult(frame=frame, detections=nothing, labels=(), model="m"),
+            FrameResult(frame=frame, detections=nothing, labels=(), model="m", predicted=predicted),
             self.ledger,
             receivers=receivers,
             max_age_ms=max_age_ms,
@@ -56,6 +60,19 @@ def test_without_receivers_it_is_published_at_once() -> None:
 
 def test_without_receivers_a_late_result_is_late_too() -> None:
     assert House(0, now_ns=101 * MS).ledger.tally().dropped == {"late": 1}
+
+
+def test_what_is_predicted_is_counted_and_enters_no_sum() -> None:
+    taken, refused = House(2, predicted=True), House(2, predicted=True)
+    for each in (taken, refused):
+        before = each.ledger.tally()
+        each.delivery.taken()
+        assert each.ledger.tally() == before
+    taken.delivery.taken()
+    refused.delivery.lost()
+    assert taken.ledger.tally() == replace(before, predicted=1)
+    assert refused.ledger.tally() == before
+    assert taken.ledger.ages.max_ms is None
 
 
 def test_one_answer_too_many_is_a_bug() -> None:
