@@ -50,36 +50,57 @@ class LoopSignal:
 
     def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self._loop = loop or asyncio.get_running_loop()
-        self._event = asyncio.Event()
         self._lock = threading.Lock()
-        self._ringing = False
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+        self._thread: int | None = None
 
     def ring(self) -> None:
         """Wake the waiter. Safe from every thread, and after the loop has closed."""
         with self._lock:
-            if self._ringing:
+            if self._rung:
                 return
-            self._ringing = True
+            self._rung = True
+            waiter = self._waiter
+        if waiter is None:
+            return  # whoever waits next will see it: the loop is left asleep
         try:
-            self._loop.call_soon_threadsafe(self._event.set)
+            if threading.get_ident() == self._thread:
+                _wake(waiter)
+            else:
+                self._loop.call_soon_threadsafe(_wake, waiter)
         except RuntimeError:
             if not self._loop.is_closed():
                 raise
 
     async def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for a ring since the last wait; False when ``timeout_s`` passed without one. One waiter at a time."""
+        waiter = self._loop.create_future()
+        self._thread = threading.get_ident()
+        with self._lock:
+            if self._rung:
+                self._rung = False
+                return True
+            self._waiter = waiter
         try:
             if timeout_s is None:
-                await self._event.wait()
+                await waiter
             else:
                 async with asyncio.timeout(max(0.0, timeout_s)):
-                    await self._event.wait()
+                    await waiter
         except TimeoutError:
             return False
-        self._event.clear()
+        finally:
+            with self._lock:
+                self._waiter = None
         with self._lock:
-            self._ringing = False
+            self._rung = False
         return True
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 class Channel(Generic[T]):
@@ -190,12 +211,16 @@ class Channel(Generic[T]):
 
     async def send(self, item: T) -> None:
         """Add an item from a task, waiting for room where the channel blocks. Raises :class:`Closed`."""
+        if self.offer(item):
+            return
         with self._watch(self._waiters) as changed:
             while not self.offer(item):
                 await changed.wait()
 
     async def receive(self) -> T:
         """Take the oldest item from a task, waiting for one. Raises :class:`Closed`."""
+        if (item := self.poll()) is not None:
+            return item
         with self._watch(self._waiters) as changed:
             while (item := self.poll()) is None:
                 if self._closed:

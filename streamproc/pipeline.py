@@ -12,9 +12,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 from streamproc.batching import Batcher, BatchTimes
@@ -23,6 +23,7 @@ from streamproc.engines.base import Engine, Outputs, Slot
 from streamproc.errors import EngineAwayError, EngineError, FatalError
 from streamproc.fill import Filler, Velocities
 from streamproc.ledger import CameraLedger, Cost, DropReason
+from streamproc.pixels import PixelThreads
 from streamproc.report import BatchCounts
 from streamproc.sinks.base import Delivery, Sink
 from streamproc.telemetry import RateLimitedLog
@@ -147,7 +148,7 @@ class Pipeline:
         """
         in_flight: Channel[asyncio.Task[list[_Found]]] = Channel(self._engine.slots, Overflow.BLOCK)
         try:
-            with ThreadPoolExecutor(self._engine.slots, thread_name_prefix="pixels") as pixels:
+            with PixelThreads(self._engine.slots) as pixels:
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._feed(tasks, in_flight, pixels), name="feeder")
                     tasks.create_task(self._collect(in_flight), name="collector")
@@ -167,7 +168,7 @@ class Pipeline:
         self,
         tasks: asyncio.TaskGroup,
         in_flight: Channel[asyncio.Task[list[_Found]]],
-        pixels: ThreadPoolExecutor,
+        pixels: PixelThreads,
     ) -> None:
         while True:
             async with AsyncExitStack() as stack:
@@ -182,17 +183,16 @@ class Pipeline:
         in_flight.close()
 
     async def _infer(
-        self, frames: list[Frame], slot: Slot, lease: AsyncExitStack, pixels: ThreadPoolExecutor
+        self, frames: list[Frame], slot: Slot, lease: AsyncExitStack, pixels: PixelThreads
     ) -> list[_Found]:
         """What the model saw in each frame; nothing where the batch is lost, and booked as such."""
-        loop = asyncio.get_running_loop()
         started_ns = time.monotonic_ns()
         must_not_be_lost = not all(frame.live for frame in frames)
         async with lease:
             try:
                 if not (self._engine.available or must_not_be_lost):
                     raise EngineAwayError("the engine is away")  # which spares the pixels' way into the slot
-                boxes = await loop.run_in_executor(pixels, self._fill, frames, slot)
+                boxes = await pixels.do(len(frames), partial(self._fill, frames, slot))
                 outputs = await self._engine.infer(slot, len(frames), patient=must_not_be_lost)
             except EngineAwayError:
                 return self._lost(frames)
@@ -202,7 +202,7 @@ class Pipeline:
                     raise
                 self._warnings.warning("failed", "%s; its %d frame(s) are lost", error, len(frames))
                 return self._lost(frames)
-            results = await loop.run_in_executor(pixels, self._decode, frames, outputs, boxes)
+            results = await pixels.do(len(frames), partial(self._decode, frames, outputs, boxes))
         self._failures = 0
         self._times.add(len(frames), time.monotonic_ns() - started_ns)
         return results

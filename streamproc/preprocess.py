@@ -102,25 +102,35 @@ def _convert(picture: Picture, matrix: Matrix, out: UInt8Array, memory: UInt8Arr
     """Scale a picture's planes to ``out``'s size and turn them into colours there; rotation is left alone.
 
     Chroma goes from its own plane's size to the final one in one step, whatever the parity of either. Measured at
-    1920x1080 to 640x360: 0.12 ms luma, 0.20 ms chroma, 0.06 ms colours. OpenCV's own 4:2:0 conversions would save
-    0.1 ms but know even sizes and limited-range BT.601 only.
+    1920x1080 to 640x360, planes not in the caches: 0.17 ms luma, 0.33 ms chroma, 0.09 ms colours. OpenCV's own 4:2:0
+    conversions would save 0.1 ms but know even sizes and limited-range BT.601 only.
     """
     shape = out.shape[:2]
     merged, memory = _carve(memory, (*shape, 3))
     y, memory = _carve(memory, shape)
     u, memory = _carve(memory, shape)
     v, memory = _carve(memory, shape)
-    size = shape[::-1]
     if picture.layout == "yuv420p":
         for plane, scaled in zip(picture.planes, (y, u, v), strict=True):
-            cv2.resize(plane, size, dst=scaled, interpolation=cv2.INTER_LINEAR)
+            _scale(plane, scaled)
     else:
         uv = merged.reshape(-1)[: 2 * math.prod(shape)].reshape(*shape, 2)
-        cv2.resize(picture.planes[0], size, dst=y, interpolation=cv2.INTER_LINEAR)
-        cv2.resize(picture.planes[1], size, dst=uv, interpolation=cv2.INTER_LINEAR)
+        _scale(picture.planes[0], y)
+        _scale(picture.planes[1], uv)
         cv2.split(uv, mv=[u, v])
     cv2.merge([y, u, v], dst=merged)
     cv2.transform(merged, matrix, dst=out)
+
+
+def _scale(plane: UInt8Array, out: UInt8Array) -> None:
+    """Write a plane at ``out``'s size, bilinearly."""
+    (rows, columns), (out_rows, out_columns) = plane.shape[:2], out.shape[:2]
+    step = rows // out_rows
+    if step % 2 and rows == step * out_rows and columns == step * out_columns:
+        # Every new sample lies on the middle one of its own: 1080 lines become 360 in 0.17 instead of 0.25 ms.
+        np.copyto(out, plane[step // 2 :: step, step // 2 :: step])
+    else:
+        cv2.resize(plane, (out_columns, out_rows), dst=out, interpolation=cv2.INTER_LINEAR)
 
 
 @lru_cache

@@ -3,10 +3,8 @@
 Cameras under load lose frames, so the time between two frames varies. Handing the library time stamps is not
 enough: it then extrapolates further with a filter whose noise is set in pixels per nominal frame. What helps:
 
-1. A motion filter in seconds and in box sizes. Its noise is that of continuous white acceleration (Bar-Shalom, Li,
-   Kirubarajan, "Estimation with Applications to Tracking and Navigation", 2001, section 6.2.2), so that one step of
-   80 ms leaves exactly the uncertainty of two of 40 ms, and a box near the camera moves like one far away. This is
-   by far the greatest part of the gain.
+1. A motion filter in seconds and in box sizes (:mod:`streamproc.motion`). This is by far the greatest part of the
+   gain.
 2. Boxes that are grown, for matching alone, in proportion to the time since the last frame (buffered overlap, Yang
    et al., "Hard to Track Objects with Irregular Motions and Similar Appearances?", WACV 2023). Because of it the
    least overlap can be stricter (0.3 instead of 0.1), which is what prevents switches where people cross.
@@ -34,14 +32,14 @@ frames lost one by one and in bursts of 0.2-0.5 s; halving or doubling any of th
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 import supervision as sv
 from numpy.typing import NDArray
 from trackers import BIoU, BoTSORTTracker, ByteTrackTracker, OCSORTTracker
-from trackers.utils.state_representations import XYXYStateEstimator
+
+from streamproc.motion import BoxFilter
 
 __all__ = ["Algorithm", "CameraTracker"]
 
@@ -58,19 +56,6 @@ _GROWTH_PER_S: Final = 1.0
 _GROWTH_LIMIT: Final = 0.5
 # Two frames of one time stamp; the library refuses a step of nothing with a warning.
 _LEAST_STEP_S: Final = 1e-6
-
-# The motion filter, in units of a box's side (the root of its area) and seconds. Only ratios matter; a person in
-# view is about 1.1 m by that measure, so walks at 1.3 sides a second.
-_DETECTION_SIGMA: Final = 0.06
-_SPEED_SIGMA: Final = 1.0
-_RESIZE_SPEED_SIGMA: Final = 0.3
-_ACCELERATION: Final = 0.2  # side / s^1.5, the root of the spectral density
-_RESIZE_ACCELERATION: Final = 0.1
-
-# How x1, y1, x2, y2 vary together: in the same direction when a box moves, in opposite ones when it grows.
-_MOVE: Final = np.kron(np.array([[1.0, 1.0], [1.0, 1.0]]), np.eye(2))
-_RESIZE: Final = np.kron(np.array([[1.0, -1.0], [-1.0, 1.0]]), np.eye(2)) / 4
-_MEASUREMENT_NOISE: Final = _DETECTION_SIGMA**2 * np.eye(4)
 
 
 class CameraTracker:
@@ -150,11 +135,10 @@ class CameraTracker:
         tracks, rows, count = self._seen
         moving = np.zeros((count, 2), dtype=np.float32)
         if tracks is not None and rows is not None:
-            speeds = {track.tracker_id: track.state_estimator.kf.state[4:, 0] for track in self._library.tracks}
+            motions: dict[int, Any] = {track.tracker_id: track.state_estimator for track in self._library.tracks}
             for row, track in zip(rows.tolist(), tracks.tolist(), strict=True):
                 if track >= 0:
-                    x1, y1, x2, y2 = speeds[track].tolist()
-                    moving[row] = (x1 + x2) / 2, (y1 + y2) / 2
+                    moving[row] = motions[track].velocity
         return moving
 
     def _advance(self, time_s: float) -> None:
@@ -200,7 +184,7 @@ def _library_tracker(
         "frame_rate": 1.0,  # makes the library's unit of time, the nominal frame, a second
         "lost_track_buffer": round(_LOST_S * _LIBRARY_BUFFER_FPS),
         "high_conf_det_threshold": activation_confidence,
-        "state_estimator_class": _BoxMotion,
+        "state_estimator_class": _OcsortMotion if algorithm == "ocsort" else _BoxMotion,
         "iou": overlap,
     }
     match algorithm:
@@ -215,32 +199,50 @@ def _library_tracker(
             return OCSORTTracker(**common, minimum_iou_threshold=0.2, minimum_consecutive_frames=1)
 
 
-@lru_cache(maxsize=64)  # all tracks of a frame, and often all cameras, take the same step
-def _motion_over(step_s: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Transition and process noise, both (8, 8) and for a box of side 1, of steady motion over step_s seconds."""
-    transition = np.eye(8)
-    transition[:4, 4:] = step_s * np.eye(4)
-    density = _ACCELERATION**2 * _MOVE + _RESIZE_ACCELERATION**2 * _RESIZE
-    noise = np.kron(np.array([[step_s**3 / 3, step_s**2 / 2], [step_s**2 / 2, step_s]]), density)
-    transition.setflags(write=False)
-    noise.setflags(write=False)
-    return transition, noise
+class _LibraryFilter(BoxFilter):
+    """What the library's trackers ask of their own filters; the arrays are copies, to no effect when changed."""
+
+    @property
+    def state(self) -> NDArray[np.float64]:
+        """x1, y1, x2, y2 and their speeds, (8, 1)."""
+        return np.array([self.corners + self.speeds]).T
+
+    @property
+    def measurement_noise(self) -> NDArray[np.float64]:
+        """(4, 4)."""
+        return self.noise * np.eye(4)
+
+    @property
+    def process_noise(self) -> NDArray[np.float64]:
+        """Not known before the next step's length is."""
+        return np.zeros((8, 8))
+
+    @property
+    def state_covariance(self) -> NDArray[np.float64]:
+        """Asked for by who would set it."""
+        return np.zeros((8, 8))
+
+    def update(self, observation: NDArray[np.float64]) -> None:
+        """Take in a box, (4, 1), that OC-SORT makes up for the time that an object was lost."""
+        self.correct(observation.ravel().tolist())
 
 
-class _BoxMotion(XYXYStateEstimator):
-    """The corners of a box and their speeds, in seconds and with noise in proportion to the box.
+class _BoxMotion:
+    """A box's motion filter in the place of the library's own, through its `state_estimator_class` parameter.
 
-    Takes the place of the library's estimators through its own `state_estimator_class` parameter. The library's
-    frame step is a second here. Its trackers set noise in pixels and frames, which is not wanted.
+    The library's frame step is a second here. Its trackers set noise in pixels and frames, which is not wanted.
     """
 
+    DOUBT = (1.0, 1.0)
+
     def __init__(self, bbox: NDArray[Any]) -> None:
-        super().__init__(bbox)
-        self._observe_size(bbox)
-        speed = _SPEED_SIGMA**2 * _MOVE + _RESIZE_SPEED_SIGMA**2 * _RESIZE
-        self.kf.state_covariance = np.zeros((8, 8))
-        self.kf.state_covariance[:4, :4] = self.kf.measurement_noise
-        self.kf.state_covariance[4:, 4:] = self._area * speed
+        self.kf = _LibraryFilter(bbox.tolist(), self.DOUBT)
+
+    @property
+    def velocity(self) -> tuple[float, float]:
+        """Of the box's middle, in pixels a second."""
+        x1, y1, x2, y2 = self.kf.speeds
+        return (x1 + x2) / 2, (y1 + y2) / 2
 
     def set_kf_covariances(
         self,
@@ -251,23 +253,30 @@ class _BoxMotion(XYXYStateEstimator):
         """Leave the noise as it is: it follows from the box and the time."""
 
     def predict(self, frame_step: float = 1.0, frame_rate: float | None = None) -> None:
-        """Move on by frame_step seconds; a box that would shrink to nothing stays one pixel wide and high."""
-        self.kf.transition_mtx, noise = _motion_over(frame_step)
-        self.kf.process_noise = self._area * noise
-        self.kf.predict()
-        x1, y1, x2, y2 = self.kf.state[:4, 0].tolist()
-        if x2 - x1 < 1.0:
-            self.kf.state[[0, 2], 0] = (x1 + x2 - 1.0) / 2, (x1 + x2 + 1.0) / 2
-        if y2 - y1 < 1.0:
-            self.kf.state[[1, 3], 0] = (y1 + y2 - 1.0) / 2, (y1 + y2 + 1.0) / 2
+        """Move on by frame_step seconds."""
+        self.kf.predict(frame_step)
 
     def update(self, bbox: NDArray[Any] | None) -> None:
         """Take in an observed box, xyxy."""
         if bbox is not None:
-            self._observe_size(bbox)
-        super().update(bbox)
+            box = bbox.tolist()
+            self.kf.observe_size(box)
+            self.kf.correct(box)
 
-    def _observe_size(self, bbox: NDArray[Any]) -> None:
-        x1, y1, x2, y2 = bbox.tolist()
-        self._area = max((x2 - x1) * (y2 - y1), 1.0)
-        self.kf.measurement_noise = self._area * _MEASUREMENT_NOISE
+    def state_to_bbox(self) -> NDArray[np.float64]:
+        """The box as it is thought to be now, xyxy."""
+        return np.array(self.kf.corners)
+
+    def get_state(self) -> dict[str, Any]:
+        """What OC-SORT goes back to when it knows where a lost object has been."""
+        return {"filter": self.kf.copy()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go back to what :meth:`get_state` gave."""
+        self.kf = state["filter"].copy()
+
+
+class _OcsortMotion(_BoxMotion):
+    """OC-SORT trusts the first observation less, and what it says of the speed not at all."""
+
+    DOUBT = (10.0, 10_000.0)

@@ -78,8 +78,7 @@ class SlotPool(Generic[S]):
     async def outcome(self, slot: S, running: Running) -> dict[str, NDArray[Any]]:
         """Wait for an inference that was started on a slot; one who is cancelled meanwhile leaves it running."""
         slot.running = running
-        await asyncio.wait((running,))
-        return running.result()
+        return await asyncio.shield(running)
 
     async def idle(self, slot: S) -> None:
         """Wait until nothing can touch a slot any more that its holder has leased."""

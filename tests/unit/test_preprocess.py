@@ -12,7 +12,7 @@ from av.video.reformatter import Colorspace, Interpolation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamproc.preprocess import letterbox_into, to_bgr
+from streamproc.preprocess import _scale, letterbox_into, to_bgr
 from streamproc.types import ColorMatrix, Letterbox, Picture, PixelLayout, Rotation, UInt8Array
 from tests.pictures import make_picture
 
@@ -178,3 +178,13 @@ def test_bgr_belongs_to_the_caller() -> None:
     first[:] = 0
     assert to_bgr(picture).any()
     assert y.any()
+
+
+@pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("samples", [(), (2,)])
+def test_whole_steps_are_bilinear_to_the_bit(step: int, samples: tuple[int, ...]) -> None:
+    noise = np.random.default_rng(5)
+    plane: UInt8Array = noise.integers(0, 256, (step * 12, step * 20 + 7, *samples), np.uint8)[:, : step * 20]
+    scaled = np.zeros((12, 20, *samples), np.uint8)
+    _scale(plane, scaled)
+    np.testing.assert_array_equal(scaled, cv2.resize(plane, (20, 12), interpolation=cv2.INTER_LINEAR))

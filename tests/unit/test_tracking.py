@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from trackers import BIoU, BoTSORTTracker, ByteTrackTracker, OCSORTTracker
 
-from streamproc.tracking import Algorithm, CameraTracker, _BoxMotion, _motion_over
+from streamproc.tracking import Algorithm, CameraTracker, _BoxMotion
 from tests.scoring import FrameBoxes, box_iou, score_tracking
 
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
@@ -205,29 +205,6 @@ def test_a_hidden_object_keeps_its_id_until_the_track_is_given_up(algorithm: Alg
         assert again[-1] == [expected]
 
 
-def test_one_long_step_leaves_the_uncertainty_of_many_short_ones() -> None:
-    transition, noise = _motion_over(0.04)
-    expected_transition, expected_noise = np.eye(8), np.zeros((8, 8))
-    for _ in range(12):
-        expected_transition = transition @ expected_transition
-        expected_noise = transition @ expected_noise @ transition.T + noise
-    long_transition, long_noise = _motion_over(0.48)
-    np.testing.assert_allclose(long_transition, expected_transition, atol=1e-12)
-    np.testing.assert_allclose(long_noise, expected_noise, rtol=1e-9, atol=1e-12)
-    assert np.linalg.eigvalsh(long_noise).min() > -1e-12
-
-
-def test_a_shrinking_box_never_turns_inside_out() -> None:
-    motion = _BoxMotion(np.array([0.0, 0.0, 40.0, 80.0]))
-    motion.predict(0.04)
-    motion.update(np.array([15.0, 30.0, 25.0, 50.0]))
-    for _ in range(40):
-        motion.predict(0.5)
-        x1, y1, x2, y2 = motion.state_to_bbox()
-        assert x2 - x1 >= 1.0 - 1e-9
-        assert y2 - y1 >= 1.0 - 1e-9
-
-
 # --- time --------------------------------------------------------------------------------------------------------
 
 
@@ -379,14 +356,21 @@ def test_the_library_keeps_lost_tracks_by_the_clock() -> None:
 
 
 def test_the_library_lets_the_estimator_and_the_overlap_be_chosen() -> None:
+    steps_s: list[float] = []
+
+    class Spied(_BoxMotion):
+        def predict(self, frame_step: float = 1.0, frame_rate: float | None = None) -> None:
+            steps_s.append(frame_step)
+            super().predict(frame_step, frame_rate)
+
     overlap = BIoU(0.0)
-    for tracker in library_trackers(state_estimator_class=_BoxMotion, iou=overlap, frame_rate=1.0):
+    for tracker in library_trackers(state_estimator_class=Spied, iou=overlap, frame_rate=1.0):
         tracker.update(one_detection(), timestamp=0.0)
-        noise = tracker.tracks[0].state_estimator.kf.measurement_noise.copy()
-        assert isinstance(tracker.tracks[0].state_estimator, _BoxMotion)
-        assert noise[0, 0] == pytest.approx(0.06**2 * 30 * 70)  # not what the library's tracker asked for
+        motion: Any = tracker.tracks[0].state_estimator
+        assert isinstance(motion, Spied)
+        assert motion.kf.noise == pytest.approx(0.06**2 * 30 * 70)  # not what the library's tracker asked for
         tracker.update(one_detection(), timestamp=0.25)
-        assert tracker.tracks[0].state_estimator.kf.transition_mtx[0, 4] == pytest.approx(0.25)  # seconds
+        assert steps_s.pop() == pytest.approx(0.25)  # seconds
     apart = np.array([[0.0, 0.0, 10.0, 10.0]]), np.array([[11.0, 0.0, 21.0, 10.0]])
     assert overlap.compute(*apart)[0, 0] == 0
     overlap.buffer_ratio = 0.5
