@@ -127,6 +127,7 @@ class Scheduler:
         frame_interval_ns: one frame's time at the budget's rate. Nobody waits longer than this for company.
         max_age_ns: age at which a live frame is worthless.
         expect_ns: expected time from now to the results of a batch of the given size.
+        concurrency: batches that the engine works on at a time.
     """
 
     _ABSENT_AFTER_INTERVALS = 3
@@ -140,14 +141,22 @@ class Scheduler:
         frame_interval_ns: int,
         max_age_ns: int,
         expect_ns: Callable[[int], int],
+        concurrency: int = 1,
     ) -> None:
         self._lanes = {camera: _Lane(weight) for camera, weight in weights.items()}
         self._max_batch = max_batch
         self._interval_ns = frame_interval_ns
         self._max_age_ns = max_age_ns
         self._expect_ns = expect_ns
+        self._concurrency = concurrency
         self._virtual_now = 0.0
         self._waiting_since_ns: int | None = None
+
+    def keeps_up(self, now_ns: int) -> bool:
+        """Whether the engine gets through a frame of every present camera within one frame's time."""
+        present = max(1, sum(self._present(lane, now_ns) for lane in self._lanes.values()))
+        size = min(present, self._max_batch)
+        return present * self._expect_ns(size) <= size * self._concurrency * self._interval_ns
 
     def admit(self, camera: str, weight: float) -> None:
         """Serve one more camera, which begins level with the others."""
@@ -307,14 +316,13 @@ class Batcher:
 
     def _drop_superseded(self, now_ns: int) -> None:
         """Give up frames that a newer one waits behind and that are more than a frame's time old: two frames that
-        arrive together are both served, but a queue never builds up."""
+        arrive together are both served, but a queue never builds up. Where the engine keeps up they may be twice as
+        old: a keyframe takes ten times as long to decode as another picture, and the next comes right behind it."""
         for camera, box in self._mailboxes.items():
-            while (
-                len(box) > 1
-                and (frame := box.peek()) is not None
-                and frame.live
-                and now_ns - frame.captured_ns > self._interval_ns
-            ):
+            while len(box) > 1 and (frame := box.peek()) is not None and frame.live:
+                intervals = (now_ns - frame.captured_ns) / self._interval_ns
+                if intervals <= 1 or (intervals <= 2 and self._scheduler.keeps_up(now_ns)):
+                    break
                 self._drop_oldest(camera, DropReason.OVERLOAD)
 
     def _drop_oldest(self, camera: str, reason: DropReason) -> None:

@@ -43,7 +43,8 @@ _PIPELINE_DEADLINE_S = 1.5
 _SINKS_DEADLINE_S = 2.5
 _LAST_WORDS_DEADLINE_S = 60.0
 """For the sinks of a run that came to its own end: nobody waits at the keyboard, and nothing should be lost."""
-_LIVE_MAILBOX = 2
+_LIVE_MAILBOX = 3
+"""Frames that a camera may have waiting: a keyframe that took long, the one right behind it, and the newest."""
 _DRAINED_EVERY_S = 0.02
 
 
@@ -99,6 +100,7 @@ class Worker:
             frame_interval_ns=interval_ns,
             max_age_ns=round(budget.max_frame_age_ms * 1e6),
             expect_ns=self._times.expect_ns,
+            concurrency=engine.concurrency,
         )
         self._pipeline = Pipeline(
             engine=engine,

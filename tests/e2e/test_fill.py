@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from streamproc.messages import decode_detections
 from tests.e2e.harness import TIMEOUT_S
@@ -28,7 +29,7 @@ def wait_for_lines(paths: Sequence[Path]) -> None:
 def test_what_is_not_inferred_is_predicted(tmp_path: Path, samples: Path) -> None:
     clips = {name: as_cameras_send(samples / f"{name}.mp4", tmp_path, "-s", "640x360") for name in NAMES}
     cameras = {name: {"url": clip, "loop": True} for name, clip in clips.items()}
-    overload = {"engine": {"threads": 1, "precision": "fp32"}, "budget": {"max_frame_age_ms": 400}}
+    overload: dict[str, Any] = {"engine": {"threads": 1, "precision": "fp32"}, "budget": {"max_frame_age_ms": 400}}
     out = str(tmp_path / "{camera}.jsonl")
     with live_run(tmp_path, cameras, tracking={"fill": True}, file={"path": out}, **overload) as run:
         wait_for_lines([Path(out.replace("{camera}", name)) for name in NAMES])

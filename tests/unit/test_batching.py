@@ -262,7 +262,7 @@ def frame(seq: int, captured_ns: int, *, is_live: bool = True) -> Frame:
 
 
 async def batcher(
-    now_ns: int, *frames: Frame, overflow: Overflow = Overflow.DROP_OLDEST
+    now_ns: int, *frames: Frame, overflow: Overflow = Overflow.DROP_OLDEST, expect_ms: float = 10
 ) -> tuple[Batcher, list[tuple[int, DropReason]]]:
     """One over these frames, and a list of those that it is going to drop."""
     signal = LoopSignal()
@@ -271,7 +271,7 @@ async def batcher(
     for item in frames:
         box.offer(item)
     box.close()
-    policy = scheduler({"a": 1}, expect_ms=10)
+    policy = scheduler({"a": 1}, expect_ms=expect_ms)
     return (
         Batcher(
             {"a": box},
@@ -294,9 +294,29 @@ async def test_frames_that_arrive_together_are_both_served() -> None:
 
 
 async def test_an_old_frame_gives_way_to_the_newer_one_behind_it() -> None:
-    forming, dropped = await batcher(60 * MS, frame(0, 0), frame(1, 50 * MS))
+    """Where inference takes longer than a frame's time."""
+    forming, dropped = await batcher(60 * MS, frame(0, 0), frame(1, 50 * MS), expect_ms=45)
     assert [f.seq for f in await forming.next_batch()] == [1]
     assert dropped == [(0, DropReason.OVERLOAD)]
+
+
+async def test_a_frame_that_took_long_to_decode_is_served_where_there_is_time() -> None:
+    forming, dropped = await batcher(60 * MS, frame(0, 0), frame(1, 50 * MS), expect_ms=10)
+    assert [[f.seq for f in await forming.next_batch()] for _ in range(2)] == [[0], [1]]
+    assert dropped == []
+    forming, dropped = await batcher(86 * MS, frame(0, 0), frame(1, 50 * MS), expect_ms=10)
+    assert [f.seq for f in await forming.next_batch()] == [1]
+    assert dropped == [(0, DropReason.OVERLOAD)]
+
+
+@pytest.mark.parametrize(
+    ("expect_ms", "cameras", "max_batch", "keeps_up"),
+    [(10, 4, 1, True), (10, 5, 1, False), (40, 8, 8, True), (40, 9, 8, False), (0, 64, 1, True)],
+)
+def test_the_engine_keeps_up_or_not(expect_ms: float, cameras: int, max_batch: int, keeps_up: bool) -> None:
+    policy = scheduler({f"{number}": 1.0 for number in range(cameras)}, max_batch=max_batch, expect_ms=expect_ms)
+    policy.plan(0, [live(f"{number}") for number in range(cameras)])
+    assert policy.keeps_up(1) is keeps_up
 
 
 async def test_stale_frames_are_told_of() -> None:
