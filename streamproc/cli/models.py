@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from streamproc.cli.building import build_and_compare
 from streamproc.cli.terminal import EXIT_BAD_CONFIG, EXIT_FAILED, errors, fail, out, set_up_logging
 
 __all__ = ["models"]
@@ -21,16 +22,21 @@ Repository = Annotated[
 ]
 _HERE = Path("models")
 _SERVING, _GRAPH, _QUEUE, _PLAN = "Serving", "What is fused into the model", "Batching and queue", "TensorRT plans"
+_INT8 = "int8"
 
 
 @models.command()
 def build(
     source: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file, or a TensorRT plan.")],
     repository: Repository = _HERE,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="NAME.xml", help="With int8: a file for model.path, not a repository."),
+    ] = None,
     backend: Annotated[
-        Literal["onnxruntime", "tensorrt", "openvino", "python"],
-        typer.Option(help="What runs it in the server; python is for servers without the others."),
-    ] = "onnxruntime",
+        Literal["onnxruntime", "tensorrt", "openvino", "python"] | None,
+        typer.Option(help="What runs it in the server, onnxruntime; python is for servers without the others."),
+    ] = None,
     runtime: Annotated[
         Literal["openvino", "onnxruntime"] | None, typer.Option(help="What runs it in the python backend.")
     ] = None,
@@ -43,7 +49,24 @@ def build(
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option(help="Arithmetic; int8 needs --calibration.")
     ] = "auto",
-    calibration: Annotated[Path | None, typer.Option(help="A folder of pictures like the cameras'.")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="A folder of pictures or recordings like the cameras'.", rich_help_panel=_INT8)
+    ] = None,
+    calibration_pictures: Annotated[
+        int | None, typer.Option(help="How many of them to use, 100.", rich_help_panel=_INT8)
+    ] = None,
+    labelled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Pictures with annotations in COCO's form: tells the accuracy before and after.",
+            rich_help_panel=_INT8,
+        ),
+    ] = None,
+    measure_s: Annotated[
+        float,
+        typer.Option(min=0, help="Seconds to measure the speed before and after; 0 for not.", rich_help_panel=_INT8),
+    ] = 6.0,
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Input size, for a model that leaves it open.")
     ] = None,
@@ -103,23 +126,25 @@ def build(
         str | None, typer.Option(help="Of the GPU that the plan was built on.", rich_help_panel=_PLAN)
     ] = None,
 ) -> None:
-    """Make a model in the repository out of a model file."""
+    """Make a model in the repository out of a model file, or an int8 file for model.path (--output)."""
     given: dict[str, Any] = dict(locals())
     set_up_logging()
     with errors():
-        from streamproc.repository.build import build as build_model
         from streamproc.repository.options import BuildOptions
         from streamproc.repository.policy import VersionPolicy
 
         given |= {
+            "backend": backend or ("openvino" if output else "onnxruntime"),
             "labels": _labels(labels),
             "size": _size(size),
             "verify": tuple(verify or ()),
             "version_policy": None if version_policy is None else VersionPolicy.parse(version_policy),
         }
-        del given["source"]
-        built = build_model(source, BuildOptions(**given))
-    _print(built)
+        for key in ("source", "output", "labelled", "measure_s"):
+            del given[key]
+        if output is not None and repository != _HERE:
+            fail("--repository: found together with --output; expected one of them", EXIT_BAD_CONFIG)
+        build_and_compare(source, output, BuildOptions(**given), labelled=labelled, measure_s=measure_s)
 
 
 @models.command()

@@ -10,20 +10,25 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import openvino as ov
 from numpy.typing import NDArray
-from openvino.preprocess import PrePostProcessor
 
 from streamproc.config import EngineConfig, ModelConfig
+from streamproc.discretion import without_telemetry
 from streamproc.engines.base import ModelInfo, Slot, TensorInfo
 from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake
 from streamproc.engines.pool import PooledSlot, Running, SlotPool
 from streamproc.errors import EngineError, ModelError
 
+with without_telemetry():
+    import openvino as ov
+    from openvino.preprocess import PrePostProcessor
+
 __all__ = ["OpenVinoEngine"]
 
 # OpenVINO tells a Python callback of success only; a failed request is found by asking for it this often.
 _FAILURE_CHECK_S = 0.5
+
+_LAYERS = {"Convolution", "FullyConnected"}
 
 
 class OpenVinoEngine:
@@ -252,6 +257,11 @@ def _metadata(model: ov.Model) -> dict[str, str]:
 
 
 def _precision_name(compiled: ov.CompiledModel) -> str:
+    """What most of the arithmetic is done in: int8 where the model was quantised, whatever the rest of it is in."""
+    for node in compiled.get_runtime_model().get_ops():
+        told = node.get_rt_info()
+        if told["layerType"].value in _LAYERS and told["runtimePrecision"].value in ("i8", "u8"):
+            return "int8"
     hint: str = compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
     return {"f32": "fp32", "f16": "fp16"}.get(hint, hint)
 

@@ -17,6 +17,7 @@ from streamproc.repository.config_pbtxt import (
     check_config,
     inputs_of_config,
     make_config,
+    model_file,
     outputs_of_config,
     parameters_of,
     policy_of,
@@ -57,6 +58,12 @@ class BuiltModel:
     verified: tuple[str, ...]
     notes: tuple[str, ...]
     to_do: str | None
+
+    @property
+    def graph(self) -> Path:
+        """The file that holds the network itself, whatever the backend loads."""
+        names = ("model.xml", "model.onnx", "model.plan")
+        return next((path for name in names if (path := self.folder / name).is_file()), self.folder)
 
     def __str__(self) -> str:
         batch = f"batches of up to {self.max_batch}" if self.max_batch else "no batching"
@@ -146,6 +153,7 @@ def _served(name: str, contents: Contents, options: BuildOptions, before: Any) -
         instance_kind=kind,
         parameters=contents.parameters,
         policy=options.version_policy or kept,
+        file=contents.file,
     )
 
 
@@ -177,6 +185,7 @@ def _promises(config: Any) -> dict[str, str]:
     suppression = {key: value for key, value in sorted(parameters.items()) if key.startswith("suppression.")}
     return {
         "backend": backend_of(config),
+        "file": str(model_file(config)),
         "batch": str(config.max_batch_size),
         "inputs": ", ".join(f"{t.name} {t.dtype} {t.shape}" for t in inputs_of_config(config)),
         "outputs": ", ".join(f"{t.name} {t.dtype} {t.shape}" for t in outputs_of_config(config)),

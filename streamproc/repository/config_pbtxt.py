@@ -79,7 +79,8 @@ class ServedModel:
     """A model as a server is to see it.
 
     ``inputs`` and ``outputs`` have the batch as their first dimension; with ``max_batch`` above 0 the server adds that
-    itself. ``parameters`` are for clients and backends.
+    itself. ``parameters`` are for clients and backends. ``file``: what the backend loads from a version's
+    folder, None for its usual one.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ServedModel:
     instance_kind: InstanceKind
     parameters: Mapping[str, str]
     policy: VersionPolicy
+    file: str | None = None
 
 
 def make_config(model: ServedModel, options: BuildOptions) -> pb.ModelConfig:
@@ -99,7 +101,7 @@ def make_config(model: ServedModel, options: BuildOptions) -> pb.ModelConfig:
         name=model.name,
         backend=model.backend,
         max_batch_size=model.max_batch,
-        default_model_filename=MODEL_FILES[model.backend],
+        default_model_filename=model.file or MODEL_FILES[model.backend],
     )
     skip = 1 if model.max_batch else 0
     for tensor in model.inputs:

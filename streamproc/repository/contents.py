@@ -22,7 +22,7 @@ class Contents:
 
     ``write`` fills a version's folder, given its number. ``parameters`` go into config.pbtxt, ``origin`` beside the
     version. ``verified`` says how it was held against its source; ``to_do`` is what the user has to do before a server
-    can load it, None if nothing.
+    can load it, None if nothing. ``file``: what the backend loads from a version's folder, None for its usual one.
     """
 
     head: Head
@@ -34,6 +34,7 @@ class Contents:
     verified: tuple[str, ...]
     notes: tuple[str, ...]
     to_do: str | None
+    file: str | None = None
     write: Callable[[Path, int], None]
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from streamproc.errors import DependencyError
 
-__all__ = ["needing_onnx"]
+__all__ = ["needing_onnx", "needing_openvino"]
 
 
 @contextmanager
@@ -17,6 +17,23 @@ def needing_onnx(what: str) -> Iterator[None]:
     Raises:
         DependencyError: ONNX or ONNX Runtime is not installed.
     """
+    with _needing(what, extra="onnxruntime"):
+        yield
+
+
+@contextmanager
+def needing_openvino(what: str) -> Iterator[None]:
+    """The same for imports of OpenVINO, which is used for int8 only.
+
+    Raises:
+        DependencyError: OpenVINO is not installed.
+    """
+    with _needing(what, extra="int8"):
+        yield
+
+
+@contextmanager
+def _needing(what: str, *, extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as exc:
@@ -24,6 +41,5 @@ def needing_onnx(what: str) -> Iterator[None]:
         if package == "streamproc":
             raise
         raise DependencyError(
-            f"{what} needs the Python package {package}, which is not installed. "
-            "Run: pip install 'streamproc[onnxruntime]'"
+            f"{what} needs the Python package {package}, which is not installed. Run: pip install 'streamproc[{extra}]'"
         ) from exc

@@ -52,6 +52,7 @@ def from_onnx(path: Path, name: str, options: BuildOptions) -> Contents:
         verified=tuple(map(str, verified)),
         notes=_notes(options, fused),
         to_do=to_do,
+        file="model.xml" if fused.openvino is not None and options.backend == "openvino" else None,
         write=lambda folder, version: _write_graph(folder, version, name, source, fused, options),
     )
 
@@ -59,7 +60,10 @@ def from_onnx(path: Path, name: str, options: BuildOptions) -> Contents:
 def _write_graph(
     folder: Path, version: int, name: str, source: Source, fused: FusedModel, options: BuildOptions
 ) -> None:
-    (folder / "model.onnx").write_bytes(fused.serialised)
+    if fused.openvino is not None:
+        fused.openvino.write(folder / "model.xml")
+    else:
+        (folder / "model.onnx").write_bytes(fused.serialised)
     if options.backend == "python":
         served = resources.files("streamproc.repository") / "served" / f"{_runtime(options)}_model.py"
         (folder / MODEL_FILES["python"]).write_bytes(served.read_bytes())
@@ -116,6 +120,8 @@ def _precision_name(fused: FusedModel, options: BuildOptions) -> str:
 
 
 def _notes(options: BuildOptions, fused: FusedModel) -> tuple[str, ...]:
+    if fused.calibrated_on:
+        return (f"calibrated on {fused.calibrated_on}",)
     if options.backend == "tensorrt" and fused.suppression:
         return ("EfficientNMS runs in TensorRT alone: the suppression itself was not verified here",)
     return ()

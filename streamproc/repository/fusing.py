@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,36 +19,45 @@ from streamproc.graphs.reading import inputs_of, serialise
 from streamproc.graphs.suppression import DETECTIONS, Suppression, add_efficient_nms, add_suppression
 from streamproc.models.heads import Thresholds
 from streamproc.models.spec import recognise
+from streamproc.repository.calibration import DEFAULT_PICTURES, find_calibration
+from streamproc.repository.dependencies import needing_openvino
 from streamproc.repository.options import BuildOptions
-from streamproc.repository.pictures import drawn_sample, find_pictures, read_samples
+from streamproc.repository.pictures import Sample, drawn_sample, find_pictures, read_samples
 from streamproc.repository.session import Session, as_input
 from streamproc.repository.source import OnnxGraph, Source
-from streamproc.repository.verification import TOLERANCES, Runner, Verification, compare
+from streamproc.repository.verification import TOLERANCES, GraphSession, Runner, Verification, compare
 from streamproc.types import UInt8Array
+
+if TYPE_CHECKING:
+    from streamproc.graphs.openvino_int8 import OpenVinoGraph
 
 __all__ = ["FusedModel", "fuse", "verify"]
 
-_CALIBRATION_PICTURES = 100  # 30 of the real scenes do; each takes an inference
+_log = logging.getLogger(__name__)
+
 _DRAWN_CONFIDENCE = 0.01
 _VERIFIED_PICTURES = 32  # more tell nothing new, and take a second for every ten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FusedModel:
-    """A graph to serve, ``serialised``; ``plain`` is the same without suppression behind it.
+    """A graph to serve, ``serialised``; ``plain`` is the same without suppression behind it. ``openvino`` is served
+    instead, where there is one.
 
     ``inputs`` and ``outputs`` have the batch as their first dimension. ``precision`` is what the graph was turned into,
     "auto" where it is left as it was; ``suppression`` what was fused, if it was. ``is_open``: the graph itself leaves a
-    side of its input open.
+    side of its input open. ``calibrated_on``: the pictures of that, for people; None without int8.
     """
 
     serialised: bytes
     plain: bytes
+    openvino: OpenVinoGraph | None
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     precision: str
     suppression: Suppression | None
     is_open: bool
+    calibrated_on: str | None
 
 
 def fuse(source: Source, options: BuildOptions) -> FusedModel:
@@ -67,8 +77,13 @@ def fuse(source: Source, options: BuildOptions) -> FusedModel:
             size=source.intake.size,
             batch=batch,
         )
-    graph, precision = _converted(graph, source, options)
+    wanted = _precision(source, options)
+    calibration = _Calibration.of(source, options) if wanted == "int8" else None
+    graph = _converted(graph, wanted, calibration, options)
     plain = _serialise(graph, source)
+    openvino = None
+    if calibration is not None and options.runs_openvino:
+        openvino = _in_openvino(plain, source, calibration)
     suppression = _suppression(source, options)
     serialised, outputs = plain, source.info.outputs
     if suppression:
@@ -79,11 +94,13 @@ def fuse(source: Source, options: BuildOptions) -> FusedModel:
     return FusedModel(
         serialised=serialised,
         plain=plain,
+        openvino=openvino,
         inputs=(TensorInfo(name=taken.name, dtype=taken.dtype, shape=shape),),
         outputs=tuple(replace(tensor, shape=(batch or -1, *tensor.shape[1:])) for tensor in outputs),
-        precision=precision,
+        precision=wanted,
         suppression=suppression,
         is_open=any(side < 0 for side in taken.shape),
+        calibrated_on=None if calibration is None else calibration.name,
     )
 
 
@@ -95,15 +112,11 @@ def verify(source: Source, fused: FusedModel, options: BuildOptions) -> tuple[Ve
     Raises:
         ModelError: they differ by more than their precision explains.
     """
-    if options.verify:
-        paths = find_pictures(options.verify, limit=_VERIFIED_PICTURES)
-        samples = list(read_samples(paths, source.intake.size))
-    else:
-        samples = [drawn_sample(source.intake.size)]
-    what, drawn = f"model {source.name}", not options.verify
+    samples, drawn = _samples(source, options)
+    what = f"model {source.name}"
     reference = _runner(source, source.serialised, None, lambda images: as_input(images, source.intake))
     feed = reference.feed if not options.fuse_intake else np.asarray
-    plain = _runner(source, fused.plain, None, feed)
+    plain = _runner(source, fused.plain if fused.openvino is None else fused.openvino, None, feed)
     tolerance = TOLERANCES.get(fused.precision, TOLERANCES["exact"])
     done = [compare(what, reference, plain, samples, thresholds=None, tolerance=tolerance, drawn=drawn)]
     if fused.suppression and options.backend != "tensorrt":
@@ -120,9 +133,19 @@ def verify(source: Source, fused: FusedModel, options: BuildOptions) -> tuple[Ve
     return tuple(done)
 
 
+def _samples(source: Source, options: BuildOptions) -> tuple[list[Sample], bool]:
+    """The pictures to compare on, and whether that is a drawn one, as there are no others."""
+    size = source.intake.size
+    if options.verify:
+        return list(read_samples(find_pictures(options.verify, limit=_VERIFIED_PICTURES), size)), False
+    if options.calibration is not None:
+        return list(find_calibration(options.calibration, limit=_VERIFIED_PICTURES).samples(size)), False
+    return [drawn_sample(size)], True
+
+
 def _runner(
     source: Source,
-    serialised: bytes,
+    graph: bytes | OpenVinoGraph,
     outputs: tuple[TensorInfo, ...] | None,
     feed: Callable[[UInt8Array], NDArray[Any]],
 ) -> Runner:
@@ -131,7 +154,7 @@ def _runner(
         single = tuple(replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in outputs)
         head = recognise(replace(source.info, outputs=single), head.labels)
     return Runner(
-        session=Session(serialised, f"model {source.name}"),
+        session=_session(graph, source),
         head=head,
         feed=feed,
         batch=source.fixed_batch or source.max_batch,
@@ -139,13 +162,21 @@ def _runner(
     )
 
 
+def _session(graph: bytes | OpenVinoGraph, source: Source) -> GraphSession:
+    if isinstance(graph, bytes):
+        return Session(graph, f"model {source.name}")
+    from streamproc.graphs.openvino_int8 import OpenVinoSession
+
+    return OpenVinoSession(graph)
+
+
 def _image_shape(source: Source, fused: bool) -> tuple[int, int, int]:
     width, height = source.intake.size
     return (3, height, width) if source.intake.channels_first and not fused else (height, width, 3)
 
 
-def _converted(graph: OnnxGraph, source: Source, options: BuildOptions) -> tuple[OnnxGraph, str]:
-    """The graph in the precision that it is to have; ``auto`` names the model's own."""
+def _precision(source: Source, options: BuildOptions) -> str:
+    """What the graph is to be turned into; ``auto`` leaves it in the model's own."""
     wanted = options.precision
     if wanted == "auto" and options.backend == "tensorrt" and not source.quantised:
         wanted = "fp16"
@@ -153,25 +184,55 @@ def _converted(graph: OnnxGraph, source: Source, options: BuildOptions) -> tuple
         raise _quantised(source, "TensorRT does not know dynamic quantisation")
     if wanted in ("fp16", "int8") and source.quantised:
         raise _quantised(source, f"it cannot be made {wanted}")
-    if wanted == "fp16" and source.intake.dtype != "float16":
-        return to_fp16(graph), "fp16"
-    if wanted == "int8":
-        # TensorRT runs symmetric int8 alone; elsewhere the other kind keeps more of the accuracy.
-        symmetric = options.backend == "tensorrt"
-        return to_int8(graph, _calibration(source, options), symmetric=symmetric), "int8"
     if wanted == "fp32" and source.intake.dtype == "float16":
         raise ModelError(
             f"model {source.name}: the file is float16, and precision asks for fp32. Leave it out, or export in fp32."
         )
-    return graph, "auto"
+    if wanted == "int8" or (wanted == "fp16" and source.intake.dtype != "float16"):
+        return wanted
+    return "auto"
 
 
-def _calibration(source: Source, options: BuildOptions) -> Iterator[UInt8Array]:
-    """Batches of one picture each, repeated where the model takes several."""
-    assert options.calibration is not None  # or the options would have been refused
-    paths = find_pictures([options.calibration], limit=_CALIBRATION_PICTURES)
-    for sample in read_samples(paths, source.intake.size):
-        yield np.repeat(sample.image[None], source.fixed_batch or 1, axis=0)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Calibration:
+    """Batches of one picture each, repeated where the model takes several; ``name`` is for people."""
+
+    name: str
+    batches: Sequence[UInt8Array]
+
+    @classmethod
+    def of(cls, source: Source, options: BuildOptions) -> _Calibration:
+        assert options.calibration is not None  # or the options would have been refused
+        found = find_calibration(options.calibration, limit=options.calibration_pictures or DEFAULT_PICTURES)
+        batch = source.fixed_batch or 1
+        if found.is_small:
+            _log.warning(
+                "calibration %s: %s may show too little of what the cameras see. Some %d of their own scenes, at all "
+                "times of day, do better.",
+                options.calibration,
+                found,
+                DEFAULT_PICTURES,
+            )
+        images = [np.repeat(one.image[None], batch, axis=0) for one in found.samples(source.intake.size)]
+        return cls(name=str(found), batches=images)
+
+
+def _converted(graph: OnnxGraph, wanted: str, calibration: _Calibration | None, options: BuildOptions) -> OnnxGraph:
+    """The graph in the precision that it is to have; what OpenVINO is to run in int8 is left to its own quantiser."""
+    if wanted == "fp16":
+        return to_fp16(graph)
+    if calibration is not None and not options.runs_openvino:
+        # TensorRT runs symmetric int8 alone; elsewhere the other kind keeps more of the accuracy.
+        return to_int8(graph, calibration.batches, symmetric=options.backend == "tensorrt")
+    return graph
+
+
+def _in_openvino(plain: bytes, source: Source, calibration: _Calibration) -> OpenVinoGraph:
+    with needing_openvino("precision int8 in OpenVINO"):
+        from streamproc.graphs.openvino_int8 import to_openvino_int8
+
+    metadata = {**source.info.metadata, "names": str(dict(enumerate(source.head.labels)))}
+    return to_openvino_int8(plain, calibration.batches, metadata=metadata)
 
 
 def _suppression(source: Source, options: BuildOptions) -> Suppression | None:

@@ -35,7 +35,8 @@ class BuildOptions:
     takes uint8 (height, width, 3) RGB and scales it itself. ``fuse_suppression``: it suppresses overlapping boxes
     itself, from ``confidence`` (0.25) on, by ``iou`` (0.45), and gives ``max_detections`` (300) rows; None does so for
     TensorRT, where it replaces a copy of the raw output from the GPU (2.8 MB a picture of 640 x 640), and leaves it to
-    the client elsewhere. ``calibration``: a folder of pictures like the cameras', for int8.
+    the client elsewhere. ``calibration``: a folder of pictures or recordings like the cameras', for int8;
+    ``calibration_pictures`` (100) of them are used.
 
     ``runtime`` runs the model in the python backend, OpenVINO if it is None. ``instances`` run side by side, of
     ``threads`` threads each. ``queue_delay_us`` (0): how long a batch waits for company. ``queue_timeout_ms`` (1000): a
@@ -48,7 +49,7 @@ class BuildOptions:
     name none. ``version_policy``: which versions are served; None keeps what the model has, the newest at first.
 
     ``labels``: ``coco``, a file, or the names; None takes the model's own. ``verify``: picture files, or folders of
-    them, on which the result is held against the source; a drawn picture without any.
+    them, on which the result is held against the source; those of the calibration, or a drawn picture, without any.
 
     For an existing plan: ``onnx``, the file it was built from, which tells its tensors; ``tensorrt_version`` of the
     server ("10.3" or in full), ``compute_capability`` of its GPU ("8.6"; asked of nvidia-smi where that is), and
@@ -70,6 +71,7 @@ class BuildOptions:
     max_detections: int | None = None
     precision: Precision = "auto"
     calibration: Path | None = None
+    calibration_pictures: int | None = None
     labels: Literal["coco"] | Path | tuple[str, ...] | None = None
     instances: int | None = None
     instance_kind: InstanceKind = "auto"
@@ -125,6 +127,7 @@ def _bad_numbers(options: BuildOptions) -> Iterator[Problem]:
         ("iou", options.iou, 0, 1),
         ("max_detections", options.max_detections, 1, 1000),
         ("instances", options.instances, 1, 1024),
+        ("calibration_pictures", options.calibration_pictures, 1, 10_000),
         ("threads", options.threads, 1, 1024),
         ("queue_delay_us", options.queue_delay_us, 0, 10_000_000),
         ("queue_timeout_ms", options.queue_timeout_ms, 1, 3_600_000),
@@ -148,6 +151,12 @@ def _bad_pairs(options: BuildOptions) -> Iterator[Problem]:
             "Name a folder of pictures like those of the cameras." if precision == "int8" else "Add precision int8."
         )
         yield _problem("calibration", str(options.calibration), "pictures with precision int8, and only then", remedy)
+    if options.calibration is None and options.calibration_pictures is not None:
+        found = str(options.calibration_pictures)
+        yield _problem("calibration_pictures", found, "it with calibration only", "Leave it out.")
+    if precision == "int8" and options.runs_openvino and options.fuse_suppression:
+        expected, remedy = "False with int8 in OpenVINO", "Leave it out: streamproc suppresses boxes in under 1 ms."
+        yield _problem("fuse_suppression", "True", expected, remedy)
     if precision == "int8" and not options.fuse_intake:
         yield _problem("fuse_intake", "False", "True with precision int8", "Leave it out, or choose another precision.")
     if options.runtime is not None and backend != "python":
@@ -172,7 +181,16 @@ def _bad_pairs(options: BuildOptions) -> Iterator[Problem]:
 
 
 # What changes a graph, and what tells of a plan; each is without effect on the other.
-_OF_GRAPHS = ("fuse_suppression", "confidence", "iou", "max_detections", "precision", "calibration", "verify")
+_OF_GRAPHS = (
+    "fuse_suppression",
+    "confidence",
+    "iou",
+    "max_detections",
+    "precision",
+    "calibration",
+    "calibration_pictures",
+    "verify",
+)
 _OF_PLANS = ("onnx", "tensorrt_version", "compute_capability", "plan_compute_capability")
 
 

@@ -13,9 +13,9 @@ from streamproc.errors import ModelError
 from streamproc.preprocess import letterbox_into
 from streamproc.types import Letterbox, Picture, UInt8Array
 
-__all__ = ["Sample", "drawn_sample", "find_pictures", "read_samples"]
+__all__ = ["PICTURE_SUFFIXES", "Sample", "as_sample", "drawn_sample", "find_pictures", "read_samples"]
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +36,12 @@ def find_pictures(places: Iterable[Path], *, limit: int) -> tuple[Path, ...]:
     found: list[Path] = []
     for place in places:
         if place.is_dir():
-            inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in _SUFFIXES)
+            inside = sorted(path for path in place.rglob("*") if path.suffix.lower() in PICTURE_SUFFIXES)
         else:
             inside = [place] if place.is_file() else []
         if not inside:
-            raise ModelError(f"{place}: no pictures there. Name a picture, or a folder with {', '.join(_SUFFIXES)}.")
+            known = ", ".join(sorted(PICTURE_SUFFIXES))
+            raise ModelError(f"{place}: no pictures there. Name a picture, or a folder with {known}.")
         found += inside
     step = max(1.0, len(found) / limit)
     return tuple(found[int(index * step)] for index in range(min(limit, len(found))))
@@ -56,7 +57,7 @@ def read_samples(paths: Iterable[Path], size: tuple[int, int]) -> Iterator[Sampl
         bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if bgr is None or min(bgr.shape[:2]) < 2:
             raise ModelError(f"{path}: it cannot be read as a picture. Remove it, or name others.")
-        yield _sample(path.name, np.asarray(bgr, dtype=np.uint8), size)
+        yield as_sample(path.name, np.asarray(bgr, dtype=np.uint8), size)
 
 
 def drawn_sample(size: tuple[int, int]) -> Sample:
@@ -68,11 +69,14 @@ def drawn_sample(size: tuple[int, int]) -> Sample:
         x, y, across = (int(value) for value in generator.integers((0, 0, 20), (1280, 720, 200)))
         cv2.rectangle(canvas, (x, y), (x + across, y + 2 * across), colour, -1)
         cv2.circle(canvas, (x + across // 2, y), across // 2, colour[::-1], -1)
-    return _sample("a drawn picture", canvas, size)
+    return as_sample("a drawn picture", canvas, size)
 
 
-def _sample(name: str, bgr: UInt8Array, size: tuple[int, int]) -> Sample:
-    """The way of a camera's picture: 4:2:0 first, whose sides are even, then as :mod:`streamproc.preprocess` does."""
+def as_sample(name: str, bgr: UInt8Array, size: tuple[int, int]) -> Sample:
+    """A decoded picture (height, width, 3), letterboxed to ``size`` (width, height).
+
+    It goes the way of a camera's picture: 4:2:0 first, whose sides are even, then as :mod:`streamproc.preprocess` does.
+    """
     height, width = (side & ~1 for side in bgr.shape[:2])
     planar = np.asarray(cv2.cvtColor(bgr[:height, :width], cv2.COLOR_BGR2YUV_I420), dtype=np.uint8)
     y, chroma = planar[:height], planar[height:].reshape(2, height // 2, width // 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,9 @@ from streamproc.errors import ModelError
 from streamproc.models.heads import Thresholds
 from streamproc.models.spec import Head
 from streamproc.repository.pictures import Sample
-from streamproc.repository.session import Session
 from streamproc.types import Detections, UInt8Array
 
-__all__ = ["TOLERANCES", "Runner", "Tolerance", "Verification", "compare"]
+__all__ = ["TOLERANCES", "GraphSession", "Runner", "Tolerance", "Verification", "compare"]
 
 _BEST = 50  # of each picture's boxes before suppression: what is there on any picture, detections or not
 _CLASS_COUNTS = 0.05  # below this score a box has no class to speak of
@@ -63,11 +62,19 @@ class Verification:
         )
 
 
+class GraphSession(Protocol):
+    """A graph that can be run."""
+
+    def run(self, values: NDArray[Any]) -> Mapping[str, NDArray[Any]]:
+        """The outputs for the graph's one input; the first dimension is the batch."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
     """A graph with the head that reads it; ``batch`` pictures at once, made into its input by ``feed``."""
 
-    session: Session
+    session: GraphSession
     head: Head
     feed: Callable[[UInt8Array], NDArray[Any]]
     batch: int

@@ -20,6 +20,8 @@ from streamproc.errors import ModelError
 from streamproc.labels import COCO_80
 from streamproc.models.heads import Thresholds
 from streamproc.models.spec import recognise
+from streamproc.repository.in_process import write_int8
+from streamproc.repository.options import BuildOptions
 from streamproc.types import Detections
 from tests.detecting import PlainYolo, agreement, detect_all
 from tests.engines import open_model
@@ -159,6 +161,20 @@ async def test_openvino_ir_with_its_own_labels(shared_data: Path) -> None:
     engine = await open_model(OpenVinoEngine, path, name=path.stem)
     assert recognise(engine.info).labels == COCO_80
     assert await map_of(shared_data, engine) > 0.38  # no figure is known for this file; the family's worst is 0.396
+
+
+@pytest.mark.drill
+@pytest.mark.parametrize(("file", "most_lost"), [("yolov8n.onnx", 0.015), ("yolov5n.onnx", 0.015)])
+async def test_int8_keeps_the_models_accuracy(shared_data: Path, tmp_path: Path, file: str, most_lost: float) -> None:
+    """Calibrated on frames of the videos, none of which is among the pictures."""
+    source = shared_data / "models" / file
+    options = BuildOptions(
+        repository=tmp_path, backend="openvino", precision="int8", calibration=shared_data / "videos", labels="coco"
+    )
+    written = write_int8(source, tmp_path / "int8.xml", options)
+    before = await map_of(shared_data, await open_model(OpenVinoEngine, source, name=file))
+    after = await map_of(shared_data, await open_model(OpenVinoEngine, written.path, name=f"int8 {file}"))
+    assert after >= before - most_lost
 
 
 @pytest.mark.parametrize("kind", [OpenVinoEngine, OnnxRuntimeEngine])

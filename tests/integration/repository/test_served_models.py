@@ -12,13 +12,14 @@ import pytest
 import tritonclient.grpc as triton  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
+from streamproc.graphs.openvino_int8 import OpenVinoGraph, OpenVinoSession
 from streamproc.repository.build import build
 from streamproc.repository.options import BuildOptions
 from streamproc.repository.policy import VersionPolicy
 from streamproc.repository.session import Session
 from streamproc.repository.versions import serve_versions
 from tests.triton import RunningServer, running_server
-from tests.unit.repository.detectors import save_detector
+from tests.unit.repository.detectors import save_convolutional, save_detector, save_picture
 
 _MODELS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -41,6 +42,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         build(source, BuildOptions(**shared, precision="auto" if "runtime" in options else "fp32", **options))
     for _ in range(2):
         build(brighter, BuildOptions(**shared, precision="fp32"))
+    save_picture(folder / "calibration.png")
+    small = save_convolutional(folder / "small.onnx")
+    shared["name"] = "int8"
+    build(small, BuildOptions(**shared, precision="int8", calibration=folder / "calibration.png"))
     return folder / "models"
 
 
@@ -93,6 +98,16 @@ def test_answers_equal_those_of_the_graph(
     graph = Session((repository / name / "1" / "model.onnx").read_bytes(), name)
     (expected,) = graph.run(values).values()
     assert np.allclose(ask(client, name, values), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_int8_answers_as_in_process(repository: Path, client: triton.InferenceServerClient) -> None:
+    folder = repository / "int8" / "1"
+    graph = OpenVinoGraph(xml=(folder / "model.xml").read_bytes(), weights=(folder / "model.bin").read_bytes())
+    images = pictures(3)
+    (expected,) = OpenVinoSession(graph).run(images).values()
+    found = ask(client, "int8", images)
+    assert np.abs(found[:, 4:] - expected[:, 4:]).mean() < 0.01  # the server computes the rest in bfloat16
+    assert np.abs(found[:, :4] - expected[:, :4]).mean() < 0.5
 
 
 def test_every_version_of_a_policy_is_served(repository: Path, client: triton.InferenceServerClient) -> None:

@@ -12,7 +12,7 @@ from onnx import helper
 
 from tests.tiny_models import Side, save
 
-__all__ = ["CELLS", "SIZE", "save_detector", "save_picture"]
+__all__ = ["CELLS", "SIZE", "save_convolutional", "save_detector", "save_picture"]
 
 SIZE = (64, 64)
 CELLS = 84  # of strides 8, 16 and 32 together
@@ -58,6 +58,61 @@ def save_detector(
         {"output0": (batch, *fixed.shape)},
         {"fixed": fixed[None].astype(np.float32), "scaled": scaled[None].astype(np.float32)},
         {"names": NAMES, "task": "detect", "stride": "32"} if metadata is None else metadata,
+    )
+
+
+def save_convolutional(path: Path, *, batch: Side = "batch") -> Path:
+    """Write a detector of convolutions, as exporters write them: raw, two classes, a box for each cell of stride 8.
+
+    ``stem`` and ``neck`` are followed by x * sigmoid(x), ``boxes`` and ``scores`` are the last; a sum over ``bins`` of
+    a distribution follows the boxes.
+    """
+    generator = np.random.default_rng(8)
+
+    def weights(*shape: int) -> np.ndarray:
+        return generator.normal(0, 1.5 / np.sqrt(np.prod(shape[1:])), shape).astype(np.float32)
+
+    nodes = [helper.make_node("Conv", ["pictures", "stem_w", "stem_b"], ["stem"], "stem", strides=[8, 8])]
+    for layer, then in (("stem", "neck"), ("neck", "")):
+        nodes += [
+            helper.make_node("Sigmoid", [layer], [f"{layer}_gate"], f"{layer}_gate"),
+            helper.make_node("Mul", [layer, f"{layer}_gate"], [f"{layer}_act"], f"{layer}_act"),
+        ]
+        if then:
+            taken = [f"{layer}_act", f"{then}_w", f"{then}_b"]
+            nodes.append(helper.make_node("Conv", taken, [then], then, pads=[1, 1, 1, 1]))
+    nodes += [
+        helper.make_node("Conv", ["neck_act", "boxes_w"], ["boxes"], "boxes"),
+        helper.make_node("Reshape", ["boxes", "by_bin"], ["spread"], "spread"),
+        helper.make_node("Softmax", ["spread"], ["likely"], "likely", axis=1),
+        helper.make_node("Conv", ["likely", "bins"], ["sums"], "sums"),
+        helper.make_node("Reshape", ["sums", "by_side"], ["sides"], "sides"),
+        helper.make_node("Conv", ["neck_act", "scores_w"], ["scores"], "scores"),
+        helper.make_node("Reshape", ["scores", "by_class"], ["classes"], "classes"),
+        helper.make_node("Sigmoid", ["classes"], ["likelihoods"], "likelihoods"),
+        helper.make_node("Concat", ["sides", "likelihoods"], ["found"], "found", axis=1),
+        helper.make_node("Pad", ["found", "coarser"], ["output0"], "output0"),
+    ]
+    constants = {
+        "stem_w": weights(16, 3, 8, 8),
+        "stem_b": weights(16, 1)[:, 0],
+        "neck_w": weights(16, 16, 3, 3),
+        "neck_b": weights(16, 1)[:, 0],
+        "boxes_w": weights(16, 16, 1, 1),
+        "scores_w": 8 * weights(2, 16, 1, 1),
+        "bins": np.array([8, 16, 32, 56], dtype=np.float32).reshape(1, 4, 1, 1),
+        "by_bin": np.array([0, 4, 4, 64], dtype=np.int64),
+        "by_side": np.array([0, 4, 64], dtype=np.int64),
+        "coarser": np.array([0, 0, 0, 0, 0, CELLS - 64], dtype=np.int64),  # the cells of the coarser strides, empty
+        "by_class": np.array([0, 2, 64], dtype=np.int64),
+    }
+    return save(
+        path,
+        nodes,
+        {"pictures": ("float32", (batch, 3, SIZE[1], SIZE[0]))},
+        {"output0": (batch, 6, CELLS)},
+        constants,
+        {"names": NAMES, "task": "detect"},
     )
 
 
