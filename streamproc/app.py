@@ -120,11 +120,15 @@ class _Site:
         self.ledgers = open_ledgers(cameras, books)
         self.monitor = Monitor(self.ledgers, self.board)
         self.streams = LiveStreams(config.rtsp, cameras) if config.rtsp is not None else None
-        self._started_ns = time.monotonic_ns()
-        self._cpu_started_s = cpu_seconds()
+        self._started_ns = 0
+        self._cpu_started_s = 0.0
 
     async def attend(self, work: Coroutine[Any, Any, None], on_view: Callable[[list[CameraView]], None]) -> None:
-        """Watch the books and push live streams for as long as the work takes; then close the books."""
+        """Watch the books and push live streams for as long as the work takes; then close the books.
+
+        What was used to open model and outputs does not count, except in processes of their own.
+        """
+        self._started_ns, self._cpu_started_s = time.monotonic_ns(), cpu_seconds()
         async with asyncio.TaskGroup() as tasks:
             background = [tasks.create_task(self.monitor.run(on_view), name="monitor")]
             if self.streams is not None:

@@ -58,7 +58,7 @@ async def _finding(subject: str, message: Awaitable[str]) -> Finding:
 
 async def _camera(name: str, camera: CameraConfig) -> str:
     username, password = camera.login
-    return await asyncio.to_thread(
+    look = await asyncio.to_thread(
         probe,
         name,
         files=camera.files,
@@ -67,6 +67,7 @@ async def _camera(name: str, camera: CameraConfig) -> str:
         username=username,
         password=password,
     )
+    return str(look)
 
 
 def _models(config: Config) -> list[tuple[str, Config]]:

@@ -1,1 +1,1 @@
-"""Measurements that a user can repeat: how tensors travel to a Triton server, and what it costs."""
+"""Measurements that a user can repeat: what a machine carries, what a pipeline adds to its engine, what images cost."""

@@ -5,18 +5,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
-import platform
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from streamproc.bench.load import Latency, Load
 from streamproc.bench.server import Counters, ServerTimes
 
-__all__ = ["Comparison", "Row", "Subject", "TransportReport", "as_csv", "as_json", "make_row", "processor"]
+__all__ = ["Comparison", "Row", "Subject", "TransportReport", "as_csv", "as_json", "make_row"]
 
 SCHEMA = "streamproc.bench.transport/1"
 
@@ -180,15 +177,3 @@ def _flat(row: Row) -> dict[str, Any]:
         | {f"latency_{name}_ms": value for name, value in latency.items()}
         | {f"server_{part}": None if server is None else server[part] for part in parts}
     )
-
-
-def processor() -> tuple[str, int]:
-    """What this machine's processor calls itself, and how many of its cores we may use."""
-    name = platform.processor() or platform.machine()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    # ARM has no such line: the architecture has to do.
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), name)
-    return name, len(os.sched_getaffinity(0))

@@ -13,8 +13,9 @@ from streamproc.bench.agreement import check_agreement
 from streamproc.bench.baseline import TutorialClients, why_no_baseline
 from streamproc.bench.client import PipelineClient, open_client
 from streamproc.bench.load import Load, put_under_load
+from streamproc.bench.machine import processor
 from streamproc.bench.pictures import DecodedPicture
-from streamproc.bench.report import Comparison, Row, Subject, TransportReport, make_row, processor
+from streamproc.bench.report import Comparison, Row, Subject, TransportReport, make_row
 from streamproc.bench.server import Access, Counters, Examiner, examiner
 from streamproc.config import EngineConfig, ModelConfig
 from streamproc.errors import EngineError

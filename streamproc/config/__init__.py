@@ -73,10 +73,12 @@ def _look_around(tree: ConfigTree, folder: Path) -> Surroundings:
     """What checks in one section need of another; tolerant, since nothing is validated yet."""
     cameras = at(tree.values, ("cameras",))
     kind, managed, repository = (at(tree.values, ("engine", key)) for key in ("kind", "managed", "repository"))
+    has_own_models = kind == "triton" and (managed is not True or repository is not None)
     return Surroundings(
         folder=folder.resolve(),
         engine_kind=kind if isinstance(kind, str) else "openvino",
-        has_own_models=kind == "triton" and (managed is not True or repository is not None),
+        has_own_models=has_own_models,
+        needs_model_file=not has_own_models and kind != "null",
         cameras=len(cameras) if isinstance(cameras, Mapping) else 0,
         labels=_written_labels(tree, folder),
     )

@@ -35,10 +35,11 @@ _TRITON_ONLY = (
 class EngineConfig(Section):
     """What runs the model."""
 
-    kind: Literal["openvino", "onnxruntime", "triton"] = Field(
+    kind: Literal["openvino", "onnxruntime", "triton", "null"] = Field(
         default="openvino",
         description="Inference engine: in this process (openvino is the faster one on a CPU), or an NVIDIA Triton "
-        "Inference Server.",
+        "Inference Server. For measuring only, 'null', which YAML needs in quotes: it answers at once and finds "
+        "nothing; pictures are of model.size, and no file is read.",
     )
     device: Text = Field(
         default="auto",
@@ -110,6 +111,9 @@ class EngineConfig(Section):
         if kind == "triton" and key in _IN_PROCESS_ONLY and value not in ("auto", None):
             remedy = f"Remove {key}: the served model's own configuration decides."
             raise RefusedError(expected=f"no {key} with kind: triton", remedy=remedy)
+        if kind == "null" and key in _IN_PROCESS_ONLY and value not in ("auto", None):
+            remedy = f"Remove {key}: nothing is computed."
+            raise RefusedError(expected=f"no {key} with kind: 'null'", remedy=remedy)
         if kind != "triton" and key in _TRITON_ONLY and value != cls.model_fields[key].default:
             remedy = f"Write kind: triton, or remove {key}."
             raise RefusedError(expected=f"{key} only with kind: triton", remedy=remedy)

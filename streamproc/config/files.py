@@ -41,13 +41,14 @@ class Surroundings:
     """What validators need to know beyond their own key.
 
     ``folder`` holds the configuration file; ``engine_kind``, ``has_own_models`` (the engine takes its models from a
-    repository, by name) and ``cameras`` (how many) are read before validation, as is ``labels``, the class names where
-    the configuration itself gives them.
+    repository, by name), ``needs_model_file`` (it reads one, or a repository is built from it) and ``cameras`` (how
+    many) are read before validation, as is ``labels``, the class names where the configuration itself gives them.
     """
 
     folder: Path
     engine_kind: str
     has_own_models: bool
+    needs_model_file: bool
     cameras: int
     labels: tuple[str, ...] | None
 

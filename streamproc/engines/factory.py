@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from streamproc.config import EngineConfig, ModelConfig
 from streamproc.engines.base import Engine
+from streamproc.engines.null import NullEngine
 from streamproc.errors import DependencyError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ async def open_engine(engine: EngineConfig, model: ModelConfig) -> Engine:
         from streamproc.engines.triton import TritonEngine
 
         return await TritonEngine.open(engine, model)
+    if engine.kind == "null":
+        return await NullEngine.open(engine, model)
     kind = _openvino() if engine.kind == "openvino" else _onnxruntime()
     return await kind.open(engine, model)
 

@@ -10,9 +10,9 @@ from typing import Literal
 from streamproc.engines.base import TensorInfo
 from streamproc.errors import EngineError, FatalError, ModelError
 
-__all__ = ["Intake", "cannot_run", "check_outputs", "plan_intake"]
+__all__ = ["DEFAULT_SIZE", "Intake", "cannot_run", "check_outputs", "plan_intake"]
 
-_DEFAULT_SIZE = (640, 640)  # what the YOLO family is trained and published with
+DEFAULT_SIZE = (640, 640)  # what the YOLO family is trained and published with
 _STRIDE = 32  # of the YOLO family's coarsest feature map: other sizes fail inside the network
 
 
@@ -107,7 +107,7 @@ def _unsuitable(model: str, inputs: Sequence[TensorInfo]) -> ModelError:
 
 
 def _agree_size(model: str, own: tuple[int, int], wanted: tuple[int, int] | None) -> tuple[int, int]:
-    agreed = tuple(have if have > 0 else want for have, want in zip(own, wanted or _DEFAULT_SIZE, strict=True))
+    agreed = tuple(have if have > 0 else want for have, want in zip(own, wanted or DEFAULT_SIZE, strict=True))
     width, height = agreed
     if wanted is not None and agreed != wanted:
         raise ModelError(

@@ -18,6 +18,7 @@ import pytest_asyncio
 
 from streamproc.config import EngineConfig, ModelConfig
 from streamproc.engines.base import Engine, Slot
+from streamproc.engines.null import NullEngine
 from streamproc.engines.onnxruntime import OnnxRuntimeEngine
 from streamproc.engines.openvino import OpenVinoEngine
 from streamproc.engines.triton import TritonEngine
@@ -61,19 +62,34 @@ async def open_served(request: pytest.FixtureRequest, model: str, **settings: An
     )
 
 
-@pytest_asyncio.fixture(params=KINDS)
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+async def open_means(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
     """An engine whose model gives the mean of each channel; batches of up to four pictures of 64 x 32."""
-    opened: Engine
     if request.param == "fake":
         metadata = {"names": "{0: 'red', 1: 'green', 2: 'blue'}"}
-        opened = FakeEngine(means, size=(64, 32), max_batch=BATCH, name="means", metadata=metadata)
-    elif request.param.startswith("triton"):
-        opened = await open_served(request, "means", max_batch=BATCH)
+        return FakeEngine(means, size=(64, 32), max_batch=BATCH, name="means", metadata=metadata)
+    if request.param.startswith("triton"):
+        return await open_served(request, "means", max_batch=BATCH)
+    kind = OpenVinoEngine if request.param == "openvino" else OnnxRuntimeEngine
+    path = save_means(tmp_path / "means.onnx", size=(64, 32))
+    return await open_model(kind, path, name="means", max_batch=BATCH, precision="fp32")
+
+
+@pytest_asyncio.fixture(params=KINDS)
+async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+    """An engine that gives the mean of each channel."""
+    opened = await open_means(request, tmp_path)
+    yield opened
+    await opened.close()
+
+
+@pytest_asyncio.fixture(params=[*KINDS, "null"])
+async def any_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Engine]:
+    """An engine of the same size, whatever it answers."""
+    opened: Engine
+    if request.param == "null":
+        opened = await NullEngine.open(EngineConfig(max_batch=BATCH), ModelConfig(name="null", size=(64, 32)))
     else:
-        kind = OpenVinoEngine if request.param == "openvino" else OnnxRuntimeEngine
-        path = save_means(tmp_path / "means.onnx", size=(64, 32))
-        opened = await open_model(kind, path, name="means", max_batch=BATCH, precision="fp32")
+        opened = await open_means(request, tmp_path)
     yield opened
     await opened.close()
 
@@ -116,8 +132,8 @@ def test_says_what_it_runs(engine: Engine) -> None:
     assert engine.description["kind"] in ("openvino", "onnxruntime", "triton", "fake")
 
 
-async def test_a_slot_is_writable_pixels(engine: Engine) -> None:
-    async with engine.lease() as slot:
+async def test_a_slot_is_writable_pixels(any_engine: Engine) -> None:
+    async with any_engine.lease() as slot:
         assert slot.images.shape == (BATCH, 32, 64, 3)
         assert slot.images.dtype == np.uint8
         assert slot.images.flags.writeable
@@ -148,17 +164,17 @@ async def test_batches_at_once_are_not_mixed_up(engine: Engine) -> None:
         assert task.result() == list(range(first, first + BATCH))
 
 
-async def test_each_slot_has_one_holder(engine: Engine) -> None:
+async def test_each_slot_has_one_holder(any_engine: Engine) -> None:
     async with AsyncExitStack() as stack:
-        leased = [await stack.enter_async_context(engine.lease()) for _ in range(engine.slots)]
-        assert len({id(slot) for slot in leased}) == engine.slots
-        waiting = asyncio.ensure_future(stack.enter_async_context(engine.lease()))
+        leased = [await stack.enter_async_context(any_engine.lease()) for _ in range(any_engine.slots)]
+        assert len({id(slot) for slot in leased}) == any_engine.slots
+        waiting = asyncio.ensure_future(stack.enter_async_context(any_engine.lease()))
         await asyncio.sleep(0)
         assert not waiting.done()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-    await lease_all(engine)
+    await lease_all(any_engine)
 
 
 async def lease_all(engine: Engine) -> None:
@@ -169,17 +185,17 @@ async def lease_all(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("count", [-1, 0, BATCH + 1])
-async def test_refuses_a_count_out_of_range(engine: Engine, count: int) -> None:
-    async with engine.lease() as slot:
+async def test_refuses_a_count_out_of_range(any_engine: Engine, count: int) -> None:
+    async with any_engine.lease() as slot:
         with pytest.raises(ValueError, match=rf"count: expected 1\.\.{BATCH}, got {count}"):
-            await engine.infer(slot, count)
+            await any_engine.infer(slot, count)
 
 
-async def test_refuses_a_slot_that_was_released(engine: Engine) -> None:
-    async with engine.lease() as slot:
+async def test_refuses_a_slot_that_was_released(any_engine: Engine) -> None:
+    async with any_engine.lease() as slot:
         pass
     with pytest.raises(ValueError, match="leased"):
-        await engine.infer(slot, 1)
+        await any_engine.infer(slot, 1)
 
 
 async def test_a_cancelled_inference_gives_its_slot_back_in_the_end(engine: Engine) -> None:

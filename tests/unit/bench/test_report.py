@@ -10,7 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from streamproc.bench.load import Latency, Load
-from streamproc.bench.report import Comparison, Row, Subject, TransportReport, as_csv, as_json, make_row, processor
+from streamproc.bench.report import Comparison, Row, Subject, TransportReport, as_csv, as_json, make_row
 from streamproc.bench.server import Counters, ServerTimes
 
 LATENCY = Latency(mean=5.0, p50=4.0, p90=6.0, p95=7.0, p99=9.0)
@@ -109,9 +109,3 @@ def test_a_comparison_is_the_median_of_its_rounds() -> None:
     compared = Comparison(rounds=((disturbed, TUTORIAL), (row(), TUTORIAL), (row(images_per_s=90.0), TUTORIAL)))
     assert compared.speedup == 4.0
     assert compared.cpu_saving == 24.0
-
-
-def test_the_processor_has_a_name_and_cores() -> None:
-    name, cores = processor()
-    assert name
-    assert cores >= 1
