@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from rich.live import Live
 
+from streamproc.cli.processes import Workers, worker_count
 from streamproc.cli.terminal import EXIT_BAD_CONFIG, EXIT_FAILED, err, errors, fail, log, out, set_up_logging
 from streamproc.config import Config, load_config
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from streamproc.app import RunOutcome
     from streamproc.monitor import CameraView
 
-__all__ = ["ConfigPath", "run", "worker_count"]
+__all__ = ["ConfigPath", "run"]
 
 _LINES_EVERY_S = 5.0
 
@@ -31,13 +32,7 @@ def run(
     duration: Annotated[
         float | None, typer.Option(metavar="S", min=0.1, help="End after so many seconds.", show_default=False)
     ] = None,
-    workers: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|N",
-            help="Processes that share the cameras; auto: as many as cameras and cores call for.",
-        ),
-    ] = "auto",
+    workers: Workers = "auto",
     report: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a JSON report here at the end.", show_default=False)
     ] = None,
@@ -83,15 +78,6 @@ async def _run(config: Config, duration_s: float | None, workers: int | Literal[
             on_ready=log.info,
             on_view=lambda views: live.update(live_table(views, elapsed_s=time.monotonic() - started_s), refresh=True),
         )
-
-
-def worker_count(text: str) -> int | Literal["auto"]:
-    """What ``--workers`` says; ends the command where that is no number of processes."""
-    if text == "auto":
-        return "auto"
-    if not text.isdecimal() or int(text) < 1:
-        fail(f"--workers: expected auto or a number of processes from 1, found {text!r}", EXIT_BAD_CONFIG)
-    return int(text)
 
 
 def _ask_to_stop(stop: asyncio.Event) -> None:

@@ -92,10 +92,12 @@ class _Writer:
                 self._spent(self.camera, time.thread_time_ns() - started_ns)
         except Closed:
             pass
+        started_ns = time.thread_time_ns()  # the encoder still has its last pictures
         try:
             self._file.close()
         except SinkError as exc:
             self._books.warn(self.camera, exc)
+        self._spent(self.camera, time.thread_time_ns() - started_ns)
 
     def _record(self, result: FrameResult) -> None:
         if self._error is None:

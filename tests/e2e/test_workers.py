@@ -111,8 +111,8 @@ def test_workers_end_with_their_run(tmp_path: Path, clips: dict[str, Path]) -> N
 @pytest.mark.parametrize(
     ("model", "cameras", "arguments", "code", "said"),
     [
-        ({}, {}, ("--workers", "0"), 2, "--workers: expected auto or a number of processes from 1, found '0'"),
-        ({}, {}, ("--workers", "many"), 2, "--workers: expected auto or a number of processes from 1, found 'many'"),
+        ({}, {}, ("--workers", "0"), 2, "--workers: found '0'; expected auto, or a number from 1 to 256"),
+        ({}, {}, ("--workers", "many"), 2, "--workers: found 'many'; expected auto, or a number from 1 to 256"),
         ({}, {"classes": ["unicorn"]}, ("--workers", "2"), 2, "unicorn"),
         ({"path": "missing.onnx"}, {}, ("--workers", "2"), 2, "missing.onnx"),
         ({"path": "broken.onnx"}, {}, ("--workers", "2"), 1, "broken.onnx"),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 import typer
 from rich.status import Status
 
+from streamproc.cli.bench.subject import written_labels
 from streamproc.cli.terminal import EXIT_BAD_CONFIG, err, errors, fail
 from streamproc.config import CameraConfig, Config, EngineConfig, ModelConfig, load_config
 from streamproc.errors import ModelError, SourceError
@@ -25,13 +26,9 @@ __all__ = [
     "Limit",
     "Seconds",
     "WarmUp",
-    "Workers",
     "bad_input",
     "chosen_workload",
-    "worker_count",
 ]
-
-_MOST_WORKERS = 256
 
 Engine: TypeAlias = Literal["openvino", "onnxruntime", "null"]
 
@@ -49,16 +46,6 @@ EngineKind = Annotated[
 WarmUp = Annotated[int, typer.Option(help="Seconds of each trial that do not count.", min=1, max=600)]
 Seconds = Annotated[int, typer.Option(help="Seconds that do.", min=1, max=86_400)]
 Limit = Annotated[int, typer.Option("--max", help="Most cameras to try.", min=1, max=1024)]
-Workers = Annotated[str, typer.Option(metavar="auto|N", help="Processes that share the cameras.")]
-
-
-def worker_count(text: str) -> int | Literal["auto"]:
-    """What --workers asks for; ends the command where that is nothing."""
-    if text == "auto":
-        return "auto"
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= _MOST_WORKERS):
-        fail(f"--workers: found {text!r}; expected auto, or a number from 1 to {_MOST_WORKERS}", EXIT_BAD_CONFIG)
-    return int(text)
 
 
 @contextmanager
@@ -98,9 +85,7 @@ def _of_video(video: Path, model: Path | None, engine: Engine, labels: str | Non
     """One camera that plays a file."""
     if model is None and engine != "null":
         fail("--model: expected the model to run, or --engine null", EXIT_BAD_CONFIG)
-    names: Literal["coco"] | Path | None = None
-    if labels is not None:
-        names = "coco" if labels == "coco" else Path(labels)
+    names = written_labels(labels)
     named = ModelConfig(name="null", labels=names) if model is None else ModelConfig(path=model, labels=names)
     camera = CameraConfig(url=str(video), files=(video.absolute(),), loop=True)
     return Config(engine=EngineConfig(kind=engine), model=named, cameras={"camera": camera})

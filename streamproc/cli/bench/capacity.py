@@ -15,13 +15,12 @@ from streamproc.cli.bench.cameras import (
     Limit,
     Seconds,
     WarmUp,
-    Workers,
     bad_input,
     chosen_workload,
-    worker_count,
 )
 from streamproc.cli.bench.output import HtmlFile, JsonFile, check_folders, progress, say, show_table, write
 from streamproc.cli.bench.subject import LabelsWord, ModelFile, VideoFile
+from streamproc.cli.processes import Workers, worker_count
 from streamproc.cli.terminal import EXIT_BAD_CONFIG, EXIT_FAILED, err, fail, set_up_logging
 
 __all__ = ["capacity"]
