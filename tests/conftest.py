@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,6 +34,15 @@ def tiny_triton(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
     """A real Triton server with the models of the engines' contract, for tests that leave it as it is."""
     with running_server(tiny_repository(tmp_path_factory.mktemp("models"))) as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def _log_level() -> Iterator[None]:
+    """A command that a test runs in this process says how much is logged; the next test is not to feel it."""
+    log = logging.getLogger("streamproc")
+    level = log.level
+    yield
+    log.setLevel(level)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -110,6 +110,7 @@ class Street:
 
     async def run(self, frames: int, every: int) -> None:
         """So many frames of each camera, of which one in ``every`` is inferred."""
+        began_ns = time.monotonic_ns()
         async with asyncio.TaskGroup() as tasks:
             for outlet in self.outlets:
                 tasks.create_task(outlet.sink.run(outlet.inbox))
@@ -118,7 +119,7 @@ class Street:
                 for camera, box in self.boxes.items():
                     self.ledgers[camera].received()
                     self.ledgers[camera].decoded(0)
-                    await asyncio.to_thread(box.put, frame(camera, seq))
+                    await asyncio.to_thread(box.put, frame(camera, seq, began_ns))
                 if seq % (every // len(self.boxes)) == 1:
                     await self.engine.answer()
             for box in self.boxes.values():
@@ -159,10 +160,7 @@ class Street:
         return np.array([one.box for one in self.truth[camera].frames[seq]], np.float64).reshape(-1, 4)
 
 
-BEGAN_NS = time.monotonic_ns()
-
-
-def frame(camera: str, seq: int) -> Frame:
+def frame(camera: str, seq: int, began_ns: int) -> Frame:
     """A picture whose brightness is the frame's number."""
     width, height = SIZE
     shapes = (height, width), (height // 2, width // 2), (height // 2, width // 2)
@@ -171,7 +169,7 @@ def frame(camera: str, seq: int) -> Frame:
         camera=camera,
         seq=seq,
         pts_s=seq / FPS,
-        captured_ns=BEGAN_NS + seq * 10**9 // FPS,
+        captured_ns=began_ns + seq * 10**9 // FPS,
         captured_utc_ns=0,
         live=True,
         picture=Picture(planes=planes, layout="yuv420p"),
