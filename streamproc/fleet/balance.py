@@ -46,6 +46,8 @@ def best_move(costs: Mapping[str, float], loads: Sequence[Load]) -> Move | None:
     >>> best_move({"a": 0.1, "b": 0.1, "c": 0.1, "d": 0.25}, loads) is None
     True
     """
+    if len(loads) < 2:
+        return None
     totals = [sum(costs[camera] for camera in load.cameras) for load in loads]
     source, target = totals.index(max(totals)), totals.index(min(totals))
     busiest, mean = totals[source], sum(totals) / len(totals)

@@ -169,10 +169,11 @@ class Fleet:
             await asyncio.sleep(_BALANCE_EVERY_S)
             now = self._spent_ns()
             costs = {camera: (now[camera] - before[camera]) / (_BALANCE_EVERY_S * 1e9) for camera in now}
-            loads = [Load(cameras=tuple(member.cameras), movable=frozenset(self._movable)) for member in self._members]
+            working = [member for member in self._members if member.at_work]
+            loads = [Load(cameras=tuple(member.cameras), movable=frozenset(self._movable)) for member in working]
             move = best_move(costs, loads)
             if move is not None:
-                await self._move(move.camera, self._members[move.source], self._members[move.target])
+                await self._move(move.camera, working[move.source], working[move.target])
                 now = self._spent_ns()
             before = now
 

@@ -52,6 +52,10 @@ class Link:
         except (asyncio.IncompleteReadError, ConnectionError) as exc:
             raise EOFError from exc
 
+    def abort(self) -> None:
+        """Close it at once: the other end may never take in what waits."""
+        self._writer.transport.abort()
+
     async def close(self) -> None:
         """Send what waits, then close."""
         self._writer.close()

@@ -94,6 +94,11 @@ class Member:
     def __str__(self) -> str:
         return f"worker {self.number}"
 
+    @property
+    def at_work(self) -> bool:
+        """Whether it works now: it has begun, and has neither ended nor crashed."""
+        return self._going
+
     async def open(self) -> None:
         """Start the process and wait until its model is loaded.
 
@@ -239,9 +244,12 @@ class Member:
     async def _bury(self) -> str:
         """Wait for the end of the process, and bring it about; how it ended."""
         self._going = False
+        for moved in self._giving_up.values():
+            if not moved.done():
+                moved.set_exception(EOFError())
         if self._link is not None:
-            link, self._link = self._link, None
-            await link.close()
+            self._link.abort()
+            self._link = None
         process = self._process
         if process is None:
             return "it was never started"
@@ -259,8 +267,6 @@ class Member:
     async def _mourn(self, how: str) -> bool:
         """Close its cameras' books and wait a little; whether there is anything left to do."""
         self._close_books()
-        for moved in self._giving_up.values():
-            moved.set_exception(EOFError())
         statuses = self._around.board.statuses()
         played = {name for name, status in statuses.items() if (status.state, status.reason) == _PLAYED}
         self.cameras = [name for name in self.cameras if name not in played]
