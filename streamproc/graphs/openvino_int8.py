@@ -120,7 +120,7 @@ def _nncf() -> ModuleType:
         ) from exc
     finally:
         logging.setLoggerClass(loggers)
-    library.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # and not the levels of handlers that others may have added
     return library
 
 
