@@ -47,7 +47,7 @@ def test_work_of_children_that_have_ended_counts() -> None:
         used = usage_of(parent.pid)
         end_tree(parent.pid)
     assert used is not None
-    assert used.cpu_s > 0.3
+    assert used.cpu_s > 0.25  # in ticks of 10 ms, of two processes
 
 
 def test_a_process_that_is_gone() -> None:
