@@ -18,12 +18,12 @@ from streamproc.detector import Detector, open_detector, served
 from streamproc.fleet import Fleet, Plan, SharedBooks, plan_workers
 from streamproc.ledger import open_ledgers
 from streamproc.monitor import CameraView, Monitor
-from streamproc.outputs import embedded_broker, file_sinks, live_sink, mqtt_sink
+from streamproc.outputs import embedded_broker, mqtt_sink
 from streamproc.process import prepare_process, settle_memory
 from streamproc.report import WorkerCounts, build_report, cpu_seconds
 from streamproc.streams import LiveStreams, Show
 from streamproc.telemetry import StatusBoard
-from streamproc.worker import Worker, drawing
+from streamproc.worker import Worker
 
 __all__ = ["RunOutcome", "run"]
 
@@ -153,9 +153,6 @@ class _Alone:
     """One worker in this process."""
 
     def __init__(self, config: Config, detector: Detector, site: _Site) -> None:
-        spent = drawing(site.ledgers)
-        live = live_sink(config, site.streams, spent=spent) if site.streams is not None else None
-        mqtt = mqtt_sink(config, site.board, fps_of=site.monitor.decoded_fps)
         self._cameras = list(config.cameras)
         self._detector = detector
         self._worker = Worker(
@@ -163,8 +160,7 @@ class _Alone:
             detector,
             ledgers=site.ledgers,
             board=site.board,
-            sinks=[sink for sink in (mqtt, *file_sinks(config, spent=spent), live) if sink is not None],
-            live=live,
+            mqtt=mqtt_sink(config, site.board, fps_of=site.monitor.decoded_fps),
             screens=site.streams,
         )
         self.watch, self.refresh, self.tap = self._worker.watch, self._worker.refresh, self._worker.tap

@@ -11,6 +11,7 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from streamproc.batching import Batcher, BatchTimes, Scheduler
@@ -21,18 +22,18 @@ from streamproc.errors import FatalError
 from streamproc.fill import Filler, Velocities
 from streamproc.ledger import CameraLedger, Cost, DropReason, Stage
 from streamproc.monitor import WorkerMonitor
+from streamproc.outputs import file_sinks, live_sink
 from streamproc.pipeline import Lane, Outlet, Pipeline
 from streamproc.preprocess import letterbox_into
 from streamproc.report import WorkerCounts
 from streamproc.sinks.base import Sink
-from streamproc.sinks.live import LiveSink
 from streamproc.sources.supervisor import CameraSource
 from streamproc.streams import Screens
 from streamproc.telemetry import StatusBoard
 from streamproc.tracking import CameraTracker
 from streamproc.types import Detections, Frame
 
-__all__ = ["Worker", "drawing"]
+__all__ = ["Worker"]
 
 _log = logging.getLogger(__name__)
 
@@ -55,9 +56,8 @@ class Worker:
 
     Args:
         ledgers: of all cameras of the configuration.
-        sinks: for this worker's results; :meth:`start` starts them.
-        live: what draws and encodes watched cameras, one of ``sinks``; None where nothing is served.
-        screens: where the cameras' own packets go; None where nothing is served.
+        mqtt: the broker's sink, not yet started; None where there is no broker. The others are made here.
+        screens: where pictures for viewers go; None where nothing is served.
     """
 
     def __init__(
@@ -67,9 +67,8 @@ class Worker:
         *,
         ledgers: Mapping[str, CameraLedger],
         board: StatusBoard,
-        sinks: Sequence[Sink],
-        live: LiveSink | None = None,
-        screens: Screens | None = None,
+        mqtt: Sink | None,
+        screens: Screens | None,
     ) -> None:
         self.failures: list[str] = []
         self.broken = False
@@ -77,7 +76,9 @@ class Worker:
         self._detector = detector
         self._ledgers = ledgers
         self._board = board
-        self._live = live
+        spent = partial(_drawn, ledgers)
+        self._live = live_sink(config, screens, spent=spent) if screens is not None else None
+        sinks = [sink for sink in (mqtt, *file_sinks(config, spent=spent), self._live) if sink is not None]
         self._screens = screens
         self._times = BatchTimes()
         self._all_live = all(camera.realtime for camera in config.cameras.values())
@@ -284,13 +285,8 @@ def _under_way(ledger: CameraLedger) -> int:
     return frames[Stage.INFER] + frames[Stage.PUBLISH]
 
 
-def drawing(ledgers: Mapping[str, CameraLedger]) -> Callable[[str, int], None]:
-    """Books what was spent on drawing a camera's pictures, in ns."""
-
-    def spent(camera: str, ns: int) -> None:
-        ledgers[camera].spent(Cost.DRAW, ns)
-
-    return spent
+def _drawn(ledgers: Mapping[str, CameraLedger], camera: str, ns: int) -> None:
+    ledgers[camera].spent(Cost.DRAW, ns)
 
 
 def _tracking(

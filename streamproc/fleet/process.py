@@ -40,11 +40,11 @@ from streamproc.fleet.orders import (
     Watch,
 )
 from streamproc.ledger import open_ledgers
-from streamproc.outputs import file_sinks, live_sink, mqtt_sink
+from streamproc.outputs import mqtt_sink
 from streamproc.process import prepare_process, settle_memory
 from streamproc.telemetry import RedactingFilter, StatusBoard
 from streamproc.types import AccessUnit
-from streamproc.worker import Worker, drawing
+from streamproc.worker import Worker
 
 __all__ = ["main"]
 
@@ -161,17 +161,13 @@ class _Member:
         self._board.subscribe(self._changes)
         self._told = self._board.statuses()
         ledgers = open_ledgers(list(config.cameras), SharedBooks(len(config.cameras), books).memory)
-        spent, screens = drawing(ledgers), _Screens(config, link, mail)
-        live = live_sink(config, screens, spent=spent)
-        mqtt = mqtt_sink(config, self._board, part=f"-{assignment.number}")
         self._worker = Worker(
             config,
             detector,
             ledgers=ledgers,
             board=self._board,
-            sinks=[sink for sink in (mqtt, *file_sinks(config, spent=spent), live) if sink is not None],
-            live=live,
-            screens=screens if live is not None else None,
+            mqtt=mqtt_sink(config, self._board, part=f"-{assignment.number}"),
+            screens=_Screens(config, link, mail) if config.rtsp is not None else None,
         )
 
     async def serve(self) -> None:

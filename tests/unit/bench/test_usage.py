@@ -42,12 +42,12 @@ def test_a_tree_with_all_that_hangs_on_it() -> None:
 
 
 def test_work_of_children_that_have_ended_counts() -> None:
-    busy = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass"]
+    busy = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.4: pass"]
     with a_process(f"subprocess.run({busy!r})") as parent:
         used = usage_of(parent.pid)
         end_tree(parent.pid)
     assert used is not None
-    assert used.cpu_s > 0.25  # in ticks of 10 ms, of two processes
+    assert used.cpu_s > 0.3
 
 
 def test_a_process_that_is_gone() -> None:
