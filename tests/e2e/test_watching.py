@@ -53,8 +53,11 @@ def vlc() -> dict[str, Viewer]:
 
 
 def assert_uneventful(run: LiveRun) -> None:
-    """Nothing in the log but that all is well."""
-    assert not re.search("WARNING|ERROR|Traceback", run.log.read_text()), run.log.read_text()
+    """Nothing in the log but that all is well, and at most that the machine was too busy for its files: sixteen players
+    that start at once are the test's load, not the program's."""
+    log = run.log.read_text()
+    eventful = [line for line in log.splitlines() if re.search("WARNING|ERROR|Traceback", line)]
+    assert [line for line in eventful if "behind its real-time pace" not in line] == [], log
 
 
 @pytest.mark.timeout(600)
