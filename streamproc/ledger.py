@@ -50,6 +50,8 @@ class DropReason(Enum):
     """A packet that the decoder took and that gave no picture of its own (a second field, an undecodable lead-in)."""
     SKIPPED = ("skipped", Stage.DECODE)
     """Left out on purpose: the camera's ``decode`` or ``sample_fps`` asks for fewer."""
+    BEHIND = ("behind", Stage.DECODE)
+    """The machine decoded too slowly: left out up to a keyframe, for later pictures to be in time."""
     UNDECODED = ("undecoded", Stage.DECODE)
     """Still in the decoder when the run, or the camera's worker process, ended."""
     OVERLOAD = ("overload", Stage.INFER)

@@ -44,6 +44,9 @@ _PIPELINE_DEADLINE_S = 1.5
 _SINKS_DEADLINE_S = 2.5
 _LAST_WORDS_DEADLINE_S = 60.0
 """For the sinks of a run that came to its own end: nobody waits at the keyboard, and nothing should be lost."""
+_LATE_SHARE = 0.3
+"""Of a frame's allowed age, the part that may be gone before it is decoded: inference and the rest need theirs."""
+_LOWEST_RANK = 1 / 3
 _LIVE_MAILBOX = 3
 """Frames that a camera may have waiting: a keyframe that took long, the one right behind it, and the newest."""
 _DRAINED_EVERY_S = 0.02
@@ -239,9 +242,16 @@ class Worker:
             password=camera.login[1],
             decode=camera.decode,
             sample_fps=camera.sample_fps,
+            late_s=self._late_s(camera.priority),
             hwaccel=camera.hwaccel,
             on_packet=self._screens.raw(name) if self._screens is not None else None,
         )
+
+    def _late_s(self, priority: float) -> float:
+        """How far behind a camera's reader may stay; less of one that matters less, so that it gives way first."""
+        highest = max(camera.priority for camera in self._config.cameras.values())
+        rank = max(_LOWEST_RANK, priority / highest)
+        return _LATE_SHARE * rank * self._config.budget.max_frame_age_ms / 1e3
 
     def _lane(self, name: str) -> Lane:
         head = self._detector.head

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from streamproc.channel import Closed
 from streamproc.errors import SourceError
 from streamproc.ledger import CameraLedger, Cost, DropReason
+from streamproc.sources.backlog import Backlog
 from streamproc.sources.capture import CaptureClock, ClockSource, sent_utc_ns
 from streamproc.sources.decoder import DecodeMode, Decoder
 from streamproc.sources.faults import (
@@ -68,6 +69,8 @@ class AvReader:
         open_timeout_s, read_timeout_s: how long a camera may take to answer, and to send its next packet.
         decode: see :class:`~streamproc.sources.decoder.Decoder`.
         sample_fps: hand on at most so many pictures a second, evenly by media time; the others are not converted.
+        late_s: leave pictures out where the reader stays so far behind: see
+            :class:`~streamproc.sources.backlog.Backlog`. None: decode all, however late.
         hwaccel: decode on such a device where there is one, in software otherwise.
         packets: takes an H.264 or H.265 stream's packets.
         clock_ns, utc_ns: the monotonic clock and UTC.
@@ -94,6 +97,7 @@ class AvReader:
         read_timeout_s: float = 10.0,
         decode: DecodeMode = "all",
         sample_fps: float | None = None,
+        late_s: float | None = None,
         hwaccel: Acceleration = "none",
         packets: PacketOutlet | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
@@ -108,6 +112,7 @@ class AvReader:
         self._timeouts_s = (open_timeout_s, read_timeout_s)
         self._decode: DecodeMode = decode
         self._sampler = FrameSampler(sample_fps) if sample_fps else None
+        self._backlog = Backlog(camera, late_s, clock_ns=clock_ns)
         self._hardware = HardwareChoice(camera, hwaccel)
         self._packets = packets
         self._clock_ns = clock_ns
@@ -120,7 +125,7 @@ class AvReader:
         self._strict = True
         self._emitted = ledger.tally().decoded
         self._pictures = self._packets_since = self._spent_ns = 0
-        self._packet_ns = self._packet_captured_ns = 0
+        self._packet_ns = self._packet_captured_ns = self._asked_ns = 0
         self._from_camera = False
         self.codec = ""
         self.rate: float | None = None
@@ -186,7 +191,9 @@ class AvReader:
         self._from_camera = from_camera
         self._media.begin(self.rate)
         # libav's parser knows that a picture of these is whole when it sees the next.
-        self._capture.begin(held=codec_of(self.codec) is not None)
+        held = codec_of(self.codec) is not None
+        self._capture.begin(held=held)
+        self._backlog.begin(self._media.period_s, held=held)
         self._spent_ns = time.thread_time_ns()  # of this thread: the last file may have had another
         picker = TimestampPicker()
         online = False
@@ -249,7 +256,7 @@ class AvReader:
             self._packets.begin(stream, self.rate)
         started_ns, some = self._clock_ns(), False
         try:
-            for packet in container.demux(stream):
+            for packet in self._packets_of(container, stream):
                 if self._stop.is_set():
                     return
                 if not packet.size:  # libav's end mark, and the empty chunks by which AVI repeats a picture
@@ -258,6 +265,8 @@ class AvReader:
                 self._stamp(packet)
                 if self._packets is not None:
                     self._pass_on(packet, self._packets)
+                if (excess := self._backlog.excess()) > 0:
+                    decoder.leave_out(excess)
                 for frame in decoder.feed(packet):
                     some = True
                     yield frame
@@ -276,6 +285,13 @@ class AvReader:
             if self._strict and not some and decoder.failed_keyframes:
                 self._be_lenient()
 
+    def _packets_of(self, container: InputContainer, stream: VideoStream) -> Generator[Packet[VideoStream], None, None]:
+        """The stream's packets; it is noted when each was asked for."""
+        self._asked_ns = self._clock_ns()
+        for packet in container.demux(stream):
+            yield packet
+            self._asked_ns = self._clock_ns()
+
     def _has_stalled(self, started_ns: int) -> bool:
         """Whether a camera's packet came only when its time was over: libav answers the first time limit with the
         picture that its parser held, and would wait as long again before it says so."""
@@ -287,6 +303,7 @@ class AvReader:
         self._packet_ns = self._packet_captured_ns = self._clock_ns()
         if self._from_camera:
             self._packet_captured_ns = self._capture.captured_ns(self._packet_ns, sent_utc_ns(packet))
+            self._backlog.arrived(packet, self._asked_ns, self._packet_ns)
 
     def _pass_on(self, packet: Packet[VideoStream], outlet: PacketOutlet) -> None:
         if not outlet.add(packet, self._in_utc(self._packet_captured_ns)) and outlet.wanted:
@@ -308,7 +325,12 @@ class AvReader:
         """
         if self._from_camera:
             return self._packet_captured_ns
-        return self._pacer.hold(pts_s) if self._realtime else self._clock_ns()
+        if not self._realtime:
+            return self._clock_ns()
+        due_ns = self._pacer.hold(pts_s)
+        if due_ns is not None:
+            self._backlog.decoded(due_ns)
+        return due_ns
 
     def _be_lenient(self) -> None:
         self._strict = False

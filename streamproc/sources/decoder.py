@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import os
+import threading
+from contextlib import nullcontext
+from typing import Final, Literal
 
 import av
 from av.packet import Packet
@@ -16,6 +19,10 @@ from streamproc.sources.nal import HEAD_BYTES, codec_of, is_disposable, length_b
 __all__ = ["DecodeMode", "Decoder"]
 
 DecodeMode = Literal["all", "nonref", "keyframes"]
+
+_TURNS: Final = threading.BoundedSemaphore(len(os.sched_getaffinity(0)) + 1)
+"""Decoders that may work at a time in this process. More than there are cores would finish later, all of them, and
+would leave the event loop one of many that want the processor; one more makes up for who waits for the interpreter."""
 
 
 class Decoder:
@@ -44,6 +51,7 @@ class Decoder:
         if strict:
             context.options = {"err_detect": "explode"}
         self._context = context
+        self._turns = nullcontext() if context.is_hwaccel else _TURNS
         self._ledger = ledger
         self._mode = mode
         self._codec = codec_of(context.name)
@@ -51,6 +59,7 @@ class Decoder:
         self._held = 0
         self._failed_keyframes = 0
         self._skipping: DropReason | None = DropReason.NO_PICTURE
+        self._left_out = 0
         self._tainted = False
         # Keyframes have no references that could be lost.
         watchful = self._codec == "h264" and mode != "keyframes"
@@ -74,7 +83,8 @@ class Decoder:
             self._discard()
             return []
         if self._skipping is not None:
-            if not packet.is_keyframe:
+            if self._left_out or not packet.is_keyframe:
+                self._left_out = max(0, self._left_out - 1)
                 self._ledger.dropped(self._skipping)
                 return []
             self._skipping = None
@@ -87,6 +97,11 @@ class Decoder:
             return []
         return self._decode(packet)
 
+    def leave_out(self, packets: int) -> None:
+        """Decode none of the next ``packets``, nor what comes before the keyframe after them."""
+        self._left_out = packets
+        self._discard(DropReason.BEHIND)
+
     def drain(self) -> list[VideoFrame]:
         """The last pictures, at the end of the stream; the books of what went in are closed."""
         pictures = [] if self._skipping is not None else self._decode(None)
@@ -95,11 +110,12 @@ class Decoder:
 
     def _decode(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
         try:
-            frames = self._context.decode(packet)
-            if self._mode == "keyframes" and packet is not None:
-                # Nothing follows that would push the picture out before the next keyframe.
-                frames += self._context.decode(None)
-                self._context.flush_buffers()
+            with self._turns:
+                frames = self._context.decode(packet)
+                if self._mode == "keyframes" and packet is not None:
+                    # Nothing follows that would push the picture out before the next keyframe.
+                    frames += self._context.decode(None)
+                    self._context.flush_buffers()
         except av.FFmpegError:
             self._failed_keyframes += packet is not None and packet.is_keyframe
             self._discard()
@@ -119,10 +135,10 @@ class Decoder:
             return packet.is_disposable
         return is_disposable(self._codec, bytes(memoryview(packet)[:HEAD_BYTES]), self._lengths)
 
-    def _discard(self) -> None:
+    def _discard(self, reason: DropReason = DropReason.CORRUPT) -> None:
         """Throw away what is inside, and all that comes before the next keyframe."""
-        self._settle(DropReason.CORRUPT, keep=0)
-        self._skipping = DropReason.CORRUPT
+        self._settle(reason, keep=0)
+        self._skipping = reason
         self._context.flush_buffers()
         if self._lost is not None:
             self._lost.resync()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,9 @@ from streamproc.types import AccessUnit, CameraState, Frame
 __all__ = ["CameraSource", "SourceOutcome"]
 
 logger = logging.getLogger(__name__)
+
+_NICENESS = 5
+"""A third of the weight of the other threads (Linux, sched(7))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +59,7 @@ class CameraSource:
         realtime, loop, transport: as in the configuration.
         ledger, status: the camera's books and the board of all cameras.
         username, password: the camera's login, as they are; they go before those in the url, and are shown nowhere.
-        decode, sample_fps, hwaccel: see :class:`AvReader`.
+        decode, sample_fps, late_s, hwaccel: see :class:`AvReader`.
         on_packet: takes an H.264 or H.265 stream's packets while they are watched: see :class:`PacketOutlet`.
         retry: how long to wait before a stream is tried again.
         read_timeout_s: see :class:`AvReader`; also the limit for opening.
@@ -80,6 +84,7 @@ class CameraSource:
         password: str = "",
         decode: DecodeMode = "all",
         sample_fps: float | None = None,
+        late_s: float | None = None,
         hwaccel: Acceleration = "none",
         on_packet: Callable[[AccessUnit], None] | None = None,
         retry: RetryDelays | None = None,
@@ -111,6 +116,7 @@ class CameraSource:
             read_timeout_s=read_timeout_s,
             decode=decode,
             sample_fps=sample_fps,
+            late_s=late_s,
             hwaccel=hwaccel,
             packets=self._packets,
         )
@@ -202,6 +208,7 @@ class CameraSource:
 
     def _thread(self, read: Callable[[], None], done: asyncio.Future[SourceError | None]) -> None:
         """The reader's thread: everything that ``read`` raises goes to ``done``."""
+        _give_way()
         try:
             read()
         except SourceError as failure:
@@ -230,6 +237,13 @@ class CameraSource:
         assert self._stopping is not None
         waited_for: set[asyncio.Future[Any]] = {self._stopping} if done is None else {self._stopping, done}
         await asyncio.wait(waited_for, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _give_way() -> None:
+    """Let the event loop and the engine go first where the processor is short. A reader that gets too little of it
+    leaves pictures out; nothing makes up for a loop that stands still."""
+    here = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, here, min(19, os.getpriority(os.PRIO_PROCESS, here) + _NICENESS))
 
 
 def _finish(done: asyncio.Future[SourceError | None], failure: SourceError | None) -> None:

@@ -54,6 +54,11 @@ class MediaClock:
         self._previous_s: float | None = None
         self._period_s = 1 / self.FALLBACK_RATE
 
+    @property
+    def period_s(self) -> float:
+        """The nominal time from one picture to the next."""
+        return self._period_s
+
     def begin(self, rate: float | None) -> None:
         """A new file or connection of nominal ``rate`` pictures a second starts; its timestamps have another origin."""
         self._previous_s = None

@@ -118,7 +118,7 @@ class Subscriber:
 
 
 _STAGES = (
-    ("received", "decoded", ("corrupt", "no_picture", "skipped", "undecoded")),
+    ("received", "decoded", ("corrupt", "no_picture", "skipped", "behind", "undecoded")),
     ("decoded", "inferred", ("overload", "stale", "engine", "shutdown")),
     ("inferred", "published", ("late", "sink", "unpublished")),
 )
