@@ -11,7 +11,7 @@ from streamproc.bench.trials import Moment, Record
 
 __all__ = ["CameraFigures", "Figures", "GpuFigures", "Instant", "figures_of"]
 
-_LOST = ("overload", "stale", "late", "engine", "sink")
+_LOST = ("behind", "overload", "stale", "late", "engine", "sink")
 """Reasons that are the machine's fault; the others are the camera's, or were asked for."""
 
 
