@@ -116,16 +116,18 @@ _SYNTAX = (
 )
 
 
-def read_yaml(path: Path) -> tuple[object, list[tuple[KeyPath, Problem]]]:
+def read_yaml(path: Path, *, example: str = _MINIMAL) -> tuple[object, list[tuple[KeyPath, Problem]]]:
     """The file's values, and what is wrong inside its sections, each with its place.
+
+    ``example`` is the remedy for a file without keys.
 
     Raises ConfigError for a file that gives no values.
     """
     reader = _Reader(path)
-    return reader.value(_parse(path), ()), reader.found
+    return reader.value(_parse(path, example), ()), reader.found
 
 
-def _parse(path: Path) -> yaml.MappingNode:
+def _parse(path: Path, example: str) -> yaml.MappingNode:
     """The file's top-level mapping; raises ConfigError when there is none."""
     text = _read_text(path)
     try:
@@ -135,10 +137,10 @@ def _parse(path: Path) -> yaml.MappingNode:
     except RecursionError:
         raise _unreadable(path, "sections nested too deep", "a handful of levels", "Check the brackets.") from None
     if node is None or (isinstance(node, yaml.ScalarNode) and node.tag == _TAG + "null"):
-        raise _unreadable(path, "an empty file", "a configuration", _MINIMAL)
+        raise _unreadable(path, "an empty file", "a configuration", example)
     if not isinstance(node, yaml.MappingNode):
         found = "a list" if isinstance(node, yaml.SequenceNode) else "plain text"
-        raise _unreadable(path, f"{found} at the top level", "keys, each with its value", _MINIMAL)
+        raise _unreadable(path, f"{found} at the top level", "keys, each with its value", example)
     return node
 
 

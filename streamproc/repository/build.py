@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from streamproc.repository.config_pbtxt import (
     policy_of,
     read_config,
     render,
+    steps_of,
 )
 from streamproc.repository.contents import Contents
 from streamproc.repository.dependencies import needing_onnx
@@ -33,7 +35,7 @@ from streamproc.repository.policy import VersionPolicy
 from streamproc.repository.staging import put_in_place, staging, write_whole
 from streamproc.repository.versions import BUILD_FILE, versions_in
 
-__all__ = ["BuiltModel", "build"]
+__all__ = ["BuiltModel", "build", "place"]
 
 # Two instances overlap copies to and from a GPU with its work; on a CPU, ONNX Runtime and the OpenVINO backend use
 # every core with one.
@@ -90,11 +92,24 @@ def build(source: Path, options: BuildOptions) -> BuiltModel:
         ModelError: the source, the repository, or how they fit.
     """
     is_plan = source.suffix in PLAN_SUFFIXES
-    name = options.name or source.stem
-    check_options(replace(options, name=name), of_plan=is_plan)
+    named = replace(options, name=options.name or source.stem)
+    check_options(named, made_from="plan" if is_plan else "graph")
+    return place(named, lambda name: _make(source, name, named, is_plan=is_plan))
+
+
+def place(options: BuildOptions, make: Callable[[str], Contents]) -> BuiltModel:
+    """Put into the repository what ``make`` makes, given the model's name, which ``options`` have.
+
+    The same promises hold as for :func:`build`, whatever the model is made from.
+
+    Raises:
+        ModelError: the repository, or how the model fits into it; and whatever ``make`` raises.
+    """
+    name = options.name
+    assert name is not None
     target = options.repository / name
     _choose_version(target, options)  # nothing is made that could not be written
-    contents = _make(source, name, options, is_plan=is_plan)
+    contents = make(name)
     with staging(options.repository) as scratch:
         version = _choose_version(target, options)
         others = [number for number in versions_in(target) if number != version]
@@ -110,7 +125,7 @@ def build(source: Path, options: BuildOptions) -> BuiltModel:
         version=version,
         folder=target / str(version),
         backend=options.backend,
-        head=contents.head.name,
+        head=contents.kind,
         max_batch=contents.max_batch,
         served=version in model.policy.served([*others, version]),
         verified=contents.verified,
@@ -154,6 +169,8 @@ def _served(name: str, contents: Contents, options: BuildOptions, before: Any) -
         parameters=contents.parameters,
         policy=options.version_policy or kept,
         file=contents.file,
+        steps=contents.steps,
+        warm_up=contents.warm_up,
     )
 
 
@@ -189,6 +206,7 @@ def _promises(config: Any) -> dict[str, str]:
         "batch": str(config.max_batch_size),
         "inputs": ", ".join(f"{t.name} {t.dtype} {t.shape}" for t in inputs_of_config(config)),
         "outputs": ", ".join(f"{t.name} {t.dtype} {t.shape}" for t in outputs_of_config(config)),
+        "steps": "; ".join(f"{s.model} {s.version} {s.inputs} {s.outputs}" for s in steps_of(config)) or "none",
         "suppression": str(suppression or "none"),
         "classes": parameters.get("names", "none"),
     }
@@ -226,7 +244,8 @@ def _write(scratch: Path, target: Path, version: int, config: Any, contents: Con
     home = folder.parent if whole else target
     if not whole:
         put_in_place(folder, target / str(version))
-    write_whole(home / LABELS_FILE, "".join(f"{label}\n" for label in contents.head.labels), scratch)
+    if contents.labels:
+        write_whole(home / LABELS_FILE, "".join(f"{label}\n" for label in contents.labels), scratch)
     write_whole(home / CONFIG_FILE, render(config), scratch)
     if whole:
         put_in_place(home, target)

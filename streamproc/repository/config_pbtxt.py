@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 from google.protobuf import text_format  # type: ignore[import-untyped, unused-ignore]
 from tritonclient.grpc import model_config_pb2 as pb  # type: ignore[import-untyped, unused-ignore]
 
+from streamproc.config.ensemble import StepConfig
 from streamproc.engines.base import TensorInfo
 from streamproc.errors import ModelError
 from streamproc.repository.options import Backend, BuildOptions, InstanceKind
@@ -35,6 +36,7 @@ __all__ = [
     "read_config",
     "render",
     "set_policy",
+    "steps_of",
 ]
 
 CONFIG_FILE = "config.pbtxt"
@@ -53,6 +55,7 @@ _SUFFIXES = {"onnxruntime": (".onnx",), "tensorrt": (".plan",), "openvino": (".x
 # What older configurations say instead of a backend.
 _PLATFORMS = {"onnxruntime_onnx": "onnxruntime", "tensorrt_plan": "tensorrt"}
 _DTYPES = {
+    "string": pb.TYPE_STRING,
     "bool": pb.TYPE_BOOL,
     "uint8": pb.TYPE_UINT8,
     "uint16": pb.TYPE_UINT16,
@@ -80,7 +83,8 @@ class ServedModel:
 
     ``inputs`` and ``outputs`` have the batch as their first dimension; with ``max_batch`` above 0 the server adds that
     itself. ``parameters`` are for clients and backends. ``file``: what the backend loads from a version's
-    folder, None for its usual one.
+    folder, None for its usual one. ``steps``: the models that an ensemble consists of; it has no backend or instances
+    of its own. ``warm_up``: black pictures go through it before it counts as ready.
     """
 
     name: str
@@ -93,30 +97,28 @@ class ServedModel:
     parameters: Mapping[str, str]
     policy: VersionPolicy
     file: str | None = None
+    steps: tuple[StepConfig, ...] = ()
+    warm_up: bool = True
 
 
 def make_config(model: ServedModel, options: BuildOptions) -> pb.ModelConfig:
     """The configuration of a built model, with the queue that the options ask for."""
-    config = pb.ModelConfig(
-        name=model.name,
-        backend=model.backend,
-        max_batch_size=model.max_batch,
-        default_model_filename=model.file or MODEL_FILES[model.backend],
-    )
+    config = pb.ModelConfig(name=model.name, max_batch_size=model.max_batch)
     skip = 1 if model.max_batch else 0
     for tensor in model.inputs:
         config.input.add(name=tensor.name, data_type=_DTYPES[tensor.dtype], dims=tensor.shape[skip:])
+    named = {"label_filename": LABELS_FILE} if "names" in model.parameters else {}
     for tensor in model.outputs:
-        config.output.add(
-            name=tensor.name, data_type=_DTYPES[tensor.dtype], dims=tensor.shape[skip:], label_filename=LABELS_FILE
-        )
-    config.instance_group.add(kind=_KINDS[model.instance_kind], count=model.instances)
+        config.output.add(name=tensor.name, data_type=_DTYPES[tensor.dtype], dims=tensor.shape[skip:], **named)
     set_policy(config, model.policy)
     for key, value in sorted(model.parameters.items()):
         config.parameters[key].string_value = value
-    if model.max_batch and options.merges_requests:
-        _add_queue(config, options)
-    _add_warm_up(config)
+    if model.steps:
+        _add_steps(config, model.steps)
+    else:
+        _add_backend(config, model, options)
+    if model.warm_up:
+        _add_warm_up(config)
     return config
 
 
@@ -187,6 +189,19 @@ def parameters_of(config: pb.ModelConfig) -> dict[str, str]:
     return {key: value.string_value for key, value in config.parameters.items()}
 
 
+def steps_of(config: pb.ModelConfig) -> tuple[StepConfig, ...]:
+    """The models that an ensemble consists of; none for any other model. Nothing is checked."""
+    return tuple(
+        StepConfig.model_construct(
+            model=step.model_name,
+            version=step.model_version if step.model_version > 0 else None,
+            inputs=dict(sorted(step.input_map.items())),
+            outputs=dict(sorted(step.output_map.items())),
+        )
+        for step in config.ensemble_scheduling.step
+    )
+
+
 def policy_of(config: pb.ModelConfig) -> VersionPolicy:
     """Which versions the server serves; the newest where the file does not say."""
     chosen = config.version_policy.WhichOneof("policy_choice")
@@ -206,6 +221,22 @@ def set_policy(config: pb.ModelConfig, policy: VersionPolicy) -> None:
         config.version_policy.all.SetInParent()
     else:
         config.version_policy.latest.num_versions = policy.latest
+
+
+def _add_steps(config: pb.ModelConfig, steps: tuple[StepConfig, ...]) -> None:
+    config.platform = "ensemble"
+    for step in steps:
+        added = config.ensemble_scheduling.step.add(model_name=step.model, model_version=step.version or -1)
+        added.input_map.update(step.inputs)
+        added.output_map.update(step.outputs)
+
+
+def _add_backend(config: pb.ModelConfig, model: ServedModel, options: BuildOptions) -> None:
+    config.backend = model.backend
+    config.default_model_filename = model.file or MODEL_FILES[model.backend]
+    config.instance_group.add(kind=_KINDS[model.instance_kind], count=model.instances)
+    if model.max_batch and options.merges_requests:
+        _add_queue(config, options)
 
 
 def _add_queue(config: pb.ModelConfig, options: BuildOptions) -> None:

@@ -22,9 +22,11 @@ from streamproc.repository.config_pbtxt import (
     parameters_of,
     policy_of,
     read_config,
+    steps_of,
 )
 from streamproc.repository.dependencies import needing_onnx
 from streamproc.repository.from_plan import tensors_of_plan
+from streamproc.repository.function import FUNCTION_FILE
 from streamproc.repository.openvino_xml import read_xml
 from streamproc.repository.plans import PLAN_SUFFIXES, read_plan
 from streamproc.repository.versions import versions_in
@@ -155,6 +157,7 @@ def _served(folder: Path) -> Inspection:
     notes = [f"backend {backend_of(config)}, batches of up to {config.max_batch_size}, serves {policy_of(config)}"]
     missing = [number for number in served if file and not (folder / str(number) / file).is_file()]
     notes += [f"version {number} has no {file} yet" for number in missing]
+    notes += [f"step: {step.model} version {step.version or 'newest'}" for step in steps_of(config)]
     found = replace(found, notes=tuple(notes))
     try:
         check_config(config, folder / CONFIG_FILE)
@@ -163,11 +166,18 @@ def _served(folder: Path) -> Inspection:
     if not set(served) - set(missing):
         return replace(found, problem="there is no complete version to serve. Build one, or serve another.")
     found = _recognised(found, ("triton",))
+    if found.problem and _is_scripted(folder, config, served):
+        return replace(found, problem=None, engines=("triton",), notes=(*notes, "it is no detector"))
     limits = [f"{key} {parameters[f'suppression.{key}']}" for key in _LIMITS if f"suppression.{key}" in parameters]
     return replace(found, suppression=f"fused, {', '.join(limits)}") if limits else found
 
 
 _LIMITS = ("confidence", "iou", "max_detections")
+
+
+def _is_scripted(folder: Path, config: Any, served: tuple[int, ...]) -> bool:
+    """Whether it is an ensemble or calls a function, and so need not be a detector to be of use."""
+    return bool(steps_of(config)) or any((folder / str(number) / FUNCTION_FILE).is_file() for number in served)
 
 
 def _unknown(
