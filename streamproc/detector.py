@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamproc.config import CameraConfig, Config, EngineConfig, ModelConfig, check_classes
@@ -14,6 +14,7 @@ from streamproc.engines.base import Engine
 from streamproc.engines.factory import open_engine
 from streamproc.labels import resolve_labels
 from streamproc.models.spec import Head, recognise
+from streamproc.secondary import Secondary, open_secondaries
 
 __all__ = ["Detector", "open_detector", "served"]
 
@@ -22,10 +23,11 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detector:
-    """A loaded model: ``engine`` runs it, ``head`` reads its outputs."""
+    """A loaded model: ``engine`` runs it, ``head`` reads its outputs; ``secondaries`` look at what it finds."""
 
     engine: Engine
     head: Head
+    secondaries: Mapping[str, Secondary] = field(default_factory=dict)
 
     def __str__(self) -> str:
         """What was opened, for people."""
@@ -48,10 +50,11 @@ async def open_detector(config: Config) -> AsyncIterator[Detector]:
         config = await opened.enter_async_context(served(config))
         engine = await open_engine(config.engine, config.model)
         opened.push_async_callback(engine.close)
-        head = recognise(engine.info, resolve_labels(config.model.labels))
+        head = recognise(engine.info, resolve_labels(config.model.labels), kind=config.model.head)
         check_classes(config, head.labels)
         _mention_built_in_limits(config, engine)
-        yield Detector(engine=engine, head=head)
+        secondaries = await opened.enter_async_context(open_secondaries(config, head.labels))
+        yield Detector(engine=engine, head=head, secondaries=secondaries)
 
 
 @asynccontextmanager
@@ -83,7 +86,7 @@ async def _start_server(
     url = await opened.enter_async_context(server)
     return (
         engine.model_copy(update={"managed": False, "repository": None, "url": url}),
-        model.model_copy(update={"path": None}),
+        model.model_copy(update={"path": None, "pixels": None}),  # the built model has both within
     )
 
 
@@ -97,6 +100,10 @@ def _build(model: ModelConfig, *, has_backends: bool) -> Path:
         backend="onnxruntime" if has_backends else "python",
         name=model.name,
         size=model.size,
+        pixels=model.pixels,
+        fit=model.fit,
+        labels=model.labels,
+        head=model.head,
     )
     return cached_repository(model.file, options)
 

@@ -12,17 +12,23 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
+from numpy.typing import NDArray
 
+from streamproc.about import About
 from streamproc.types import CameraStatus, FrameResult
 
 __all__ = [
     "CameraStatusMessage",
+    "ChildObject",
+    "ClassReading",
     "DetectedObject",
     "DetectionsMessage",
     "EventMessage",
     "SchemaName",
     "SiteStatusMessage",
     "StatusMessage",
+    "TextReading",
     "decode_detections",
     "decode_status",
     "encode_camera_status",
@@ -41,18 +47,74 @@ _Time = Annotated[
     str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$", description="UTC, milliseconds.")
 ]
 _TrackId = Annotated[int, msgspec.Meta(ge=1, description="Unique per camera within a run.")] | None
+_Confidence = Annotated[float, msgspec.Meta(ge=0, le=1)]
+_Keypoint: TypeAlias = tuple[float, float, _Confidence]
+_Box = Annotated[tuple[float, float, float, float], msgspec.Meta(description="x1, y1, x2, y2 in source-image pixels.")]
 
 
-class DetectedObject(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One object in a frame."""
+class ClassReading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A class that a secondary model gives an object."""
+
+    label: str
+    confidence: _Confidence
+
+
+class TextReading(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A text that a secondary model reads on an object."""
+
+    text: str
+    confidence: _Confidence
+
+
+_Attributes = Annotated[
+    dict[str, tuple[ClassReading, ...]],
+    msgspec.Meta(description="By model: the object's classes, best first. Left out when there are none."),
+]
+_Texts = Annotated[
+    dict[str, TextReading], msgspec.Meta(description="By model: what is written on it. Left out when nothing is.")
+]
+_Embeddings = Annotated[
+    dict[str, tuple[float, ...]],
+    msgspec.Meta(description="By model: a vector of length 1 that is near those of similar objects; on request."),
+]
+
+
+class ChildObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """An object within another, found by the secondary model ``model``."""
+
+    model: str
+    label: str
+    confidence: _Confidence
+    box: _Box
+    attributes: _Attributes = {}
+    text: _Texts = {}
+    embedding: _Embeddings = {}
+    children: tuple[ChildObject, ...] = ()
+
+
+class DetectedObject(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """One object in a frame. Keys from ``keypoints`` on are left out where they are empty: what secondary models say
+    comes when it is known, and stays with the track."""
 
     track_id: _TrackId
     class_id: _Count
     label: str
-    confidence: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    box: Annotated[
-        tuple[float, float, float, float], msgspec.Meta(description="x1, y1, x2, y2 in source-image pixels.")
-    ]
+    confidence: _Confidence
+    box: _Box
+    keypoints: Annotated[
+        tuple[_Keypoint, ...],
+        msgspec.Meta(
+            description="x and y in source-image pixels and a confidence of 0 to 1 for each keypoint, in the model's "
+            "order; a person's 17 are nose, eyes, ears, shoulders, elbows, wrists, hips, knees and ankles, the one on "
+            "the person's left first. Left out when the model gives none."
+        ),
+    ] = ()
+    attributes: _Attributes = {}
+    text: _Texts = {}
+    embedding: _Embeddings = {}
+    children: Annotated[
+        tuple[ChildObject, ...], msgspec.Meta(description="Objects within it. Left out when there are none.")
+    ] = ()
 
 
 class DetectionsMessage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -128,7 +190,8 @@ _status_decoder: msgspec.json.Decoder[StatusMessage] = msgspec.json.Decoder(Stat
 def encode_detections(result: FrameResult, *, site: str, age_ms: float) -> bytes:
     """One frame's payload; ``age_ms`` from capture to now.
 
-    Boxes and age are rounded to a tenth, confidence to a thousandth. A class id without a label is named by its number.
+    Boxes, keypoints and age are rounded to a tenth, confidences to a thousandth. A class id without a label is named by
+    its number.
     """
     frame, found = result.frame, result.detections
     width, height = frame.picture.size
@@ -151,6 +214,12 @@ def encode_detections(result: FrameResult, *, site: str, age_ms: float) -> bytes
             )
         ]
     )
+    if found.keypoints is not None:
+        points = _rounded_keypoints(found.keypoints)
+        objects = tuple([replace(one, keypoints=its) for one, its in zip(objects, points, strict=True)])
+    if result.about:
+        told = [_told(about) if about is not None else {} for about in result.about]
+        objects = tuple([replace(one, **its) for one, its in zip(objects, told, strict=True)])
     message = DetectionsMessage(
         schema="streamproc.detections/1",
         site=site,
@@ -210,6 +279,46 @@ def schema_for(name: SchemaName) -> dict[str, Any]:
         "title": f"streamproc {name}",
         **msgspec.json.schema(_TYPES[name]),
     }
+
+
+def _rounded_keypoints(keypoints: NDArray[np.float32]) -> list[tuple[_Keypoint, ...]]:
+    """Of each object."""
+    values = keypoints.astype(np.float64)
+    values[:, :, :2] = values[:, :, :2].round(1)
+    values[:, :, 2] = values[:, :, 2].round(3)
+    return [tuple(map(tuple, rows)) for rows in values.tolist()]
+
+
+def _told(about: About) -> dict[str, Any]:
+    """What secondary models say of an object, as keys of its message."""
+    return {
+        "attributes": {
+            model: tuple(ClassReading(label=one.value, confidence=round(one.confidence, 3)) for one in readings)
+            for model, readings in about.attributes.items()
+        },
+        "text": {
+            model: TextReading(text=reading.value, confidence=round(reading.confidence, 3))
+            for model, reading in about.texts.items()
+        },
+        "embedding": {
+            model: tuple(vector.astype(np.float64).round(4).tolist()) for model, vector in about.embeddings.items()
+        },
+        "children": tuple(
+            ChildObject(
+                model=child.model,
+                label=child.label,
+                confidence=round(child.confidence, 3),
+                box=_rounded(child.box),
+                **_told(child.about),
+            )
+            for child in about.children
+        ),
+    }
+
+
+def _rounded(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = box
+    return round(x1, 1), round(y1, 1), round(x2, 1), round(y2, 1)
 
 
 def _utc(utc_ns: int) -> str:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import math
 import threading
-from functools import lru_cache
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import TypeAlias
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from streamproc.types import ColorMatrix, Letterbox, Picture, Rotation, UInt8Array
+from streamproc.types import ColorMatrix, Fit, Letterbox, Picture, Rotation, UInt8Array
 
-__all__ = ["letterbox_into", "to_bgr"]
+__all__ = ["crop_into", "letterbox_into", "to_bgr"]
 
 Matrix: TypeAlias = NDArray[np.float64]
+Region: TypeAlias = tuple[int, int, int, int]
 
 PAD = 114  # the grey that the YOLO family is trained with around letterboxed pictures
 
@@ -36,14 +38,48 @@ _TURNS: dict[Rotation, int] = {
 }
 
 
-def letterbox_into(picture: Picture, target: UInt8Array) -> Letterbox:
-    """Write a picture upright, scaled to fit, centred on grey, as RGB into one row of an engine's slot.
+def letterbox_into(picture: Picture, target: UInt8Array, *, fit: Fit = "letterbox") -> Letterbox:
+    """Write a picture upright, scaled to fit, on grey, as RGB into one row of an engine's slot.
 
     ``target``: (height, width, 3) uint8, written in full; rows may be apart, pixels and channels may not. Safe from
     every thread: each keeps scratch memory of up to nine bytes a pixel of the largest target it has written.
     """
     height, width = target.shape[:2]
-    letterbox = Letterbox.fit(picture.size, (width, height))
+    letterbox = Letterbox.fit(picture.size, (width, height), fit)
+    _write(picture, letterbox, target)
+    return letterbox
+
+
+def crop_into(picture: Picture, box: Sequence[float], target: UInt8Array, *, fit: Fit = "letterbox") -> Letterbox:
+    """Write a part of a picture in the same way: every pixel that ``box`` touches.
+
+    ``box``: x1, y1, x2, y2 in pixels of the upright picture, finite. What lies beyond the picture is left out, though
+    one pixel is always there. The answer maps the target's pixels to those of the whole picture.
+    """
+    height, width = target.shape[:2]
+    letterbox = Letterbox.fit(picture.size, (width, height), fit, region=_touched(box, picture.size))
+    _write(picture, letterbox, target)
+    return letterbox
+
+
+def _touched(box: Sequence[float], size: tuple[int, int]) -> Region:
+    """The whole pixels, xyxy, of a picture of ``size`` (width, height) that a box touches, or those nearest to it.
+
+    >>> _touched((-3.5, 7.2, 2.5, 7.4), (10, 5))
+    (0, 4, 3, 5)
+    """
+    left, right = _span(box[0], box[2], size[0])
+    top, bottom = _span(box[1], box[3], size[1])
+    return left, top, right, bottom
+
+
+def _span(start: float, end: float, length: int) -> tuple[int, int]:
+    first = min(max(math.floor(start), 0), length - 1)
+    return first, max(min(math.ceil(end), length), first + 1)
+
+
+def _write(picture: Picture, letterbox: Letterbox, target: UInt8Array) -> None:
+    """Put a picture, or the letterbox's region of it, where the letterbox says, and grey around it."""
     (inner_width, inner_height), (left, top) = letterbox.inner, letterbox.pad
     target[:top] = PAD
     target[top + inner_height :] = PAD
@@ -52,16 +88,31 @@ def letterbox_into(picture: Picture, target: UInt8Array) -> Letterbox:
     inner[:, left + inner_width :] = PAD
     inner = inner[:, left : left + inner_width]
     to_rgb = _yuv_to_rgb(picture.matrix, picture.full_range)
+    part = None if letterbox.region is None else _as_stored(letterbox.region, picture)
     if picture.rotation == 0:
-        _convert(picture, to_rgb, inner, _scratch.take(6 * inner_width * inner_height))
-        return letterbox
+        _convert(picture, to_rgb, inner, _scratch.take(6 * inner_width * inner_height), part)
+        return
     turned = picture.rotation in (90, 270)
     shape = (inner_width, inner_height, 3) if turned else (inner_height, inner_width, 3)
     memory = _scratch.take(9 * inner_width * inner_height)
     stored, rest = _carve(memory, shape)
-    _convert(picture, to_rgb, stored, rest)
+    _convert(picture, to_rgb, stored, rest, part)
     cv2.rotate(stored, _TURNS[picture.rotation], dst=inner)
-    return letterbox
+
+
+def _as_stored(region: Region, picture: Picture) -> Region:
+    """Where a region of the upright picture, xyxy, lies in the picture as it is stored."""
+    left, top, right, bottom = region
+    width, height = picture.stored_size
+    match picture.rotation:
+        case 90:
+            return top, height - right, bottom, height - left
+        case 180:
+            return width - right, height - bottom, width - left, height - top
+        case 270:
+            return width - bottom, left, width - top, right
+        case _:
+            return region
 
 
 def to_bgr(picture: Picture) -> UInt8Array:
@@ -98,8 +149,9 @@ def _carve(memory: UInt8Array, shape: tuple[int, ...]) -> tuple[UInt8Array, UInt
     return memory[:size].reshape(shape), memory[size:]
 
 
-def _convert(picture: Picture, matrix: Matrix, out: UInt8Array, memory: UInt8Array) -> None:
-    """Scale a picture's planes to ``out``'s size and turn them into colours there; rotation is left alone.
+def _convert(picture: Picture, matrix: Matrix, out: UInt8Array, memory: UInt8Array, part: Region | None = None) -> None:
+    """Scale a picture's planes, or a part of them, to ``out``'s size and turn them into colours there; rotation is
+    left alone.
 
     Chroma goes from its own plane's size to the final one in one step, whatever the parity of either. Measured at
     1920x1080 to 640x360, planes not in the caches: 0.17 ms luma, 0.33 ms chroma, 0.09 ms colours. OpenCV's own 4:2:0
@@ -110,16 +162,38 @@ def _convert(picture: Picture, matrix: Matrix, out: UInt8Array, memory: UInt8Arr
     y, memory = _carve(memory, shape)
     u, memory = _carve(memory, shape)
     v, memory = _carve(memory, shape)
+    scale: Callable[[UInt8Array, UInt8Array], None] = _scale
+    if part is not None:
+        scale = partial(_scale_part, part, picture.stored_size)
     if picture.layout == "yuv420p":
         for plane, scaled in zip(picture.planes, (y, u, v), strict=True):
-            _scale(plane, scaled)
+            scale(plane, scaled)
     else:
         uv = merged.reshape(-1)[: 2 * math.prod(shape)].reshape(*shape, 2)
-        _scale(picture.planes[0], y)
-        _scale(picture.planes[1], uv)
+        scale(picture.planes[0], y)
+        scale(picture.planes[1], uv)
         cv2.split(uv, mv=[u, v])
     cv2.merge([y, u, v], dst=merged)
     cv2.transform(merged, matrix, dst=out)
+
+
+def _scale_part(part: Region, size: tuple[int, int], plane: UInt8Array, out: UInt8Array) -> None:
+    """Write what a plane has of a part of the picture, xyxy in pixels, at ``out``'s size, bilinearly.
+
+    ``size``: the picture's (width, height). Two pixels share a sample of chroma, so a part may begin and end within
+    one: then the plane is sampled between its samples.
+    """
+    (rows, columns), (out_rows, out_columns) = plane.shape[:2], out.shape[:2]
+    left, right = (edge * columns / size[0] for edge in part[::2])
+    top, bottom = (edge * rows / size[1] for edge in part[1::2])
+    if all(edge.is_integer() for edge in (left, top, right, bottom)):
+        _scale(plane[int(top) : int(bottom), int(left) : int(right)], out)
+        return
+    across, down = (right - left) / out_columns, (bottom - top) / out_rows
+    # From the middle of a pixel to that of a sample; OpenCV counts both from the middle of the first.
+    back = np.array([[across, 0, left + (across - 1) / 2], [0, down, top + (down - 1) / 2]])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    cv2.warpAffine(plane, back, (out_columns, out_rows), dst=out, flags=flags, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _scale(plane: UInt8Array, out: UInt8Array) -> None:

@@ -29,7 +29,7 @@ async def detect_all(
 
     async def detect(picture: Picture) -> Detections:
         async with engine.lease() as slot:
-            letterbox = letterbox_into(picture, slot.images[0])
+            letterbox = letterbox_into(picture, slot.images[0], fit=engine.info.fit)
             return head.decode(await engine.infer(slot, 1), 0, letterbox, thresholds)
 
     limit = asyncio.Semaphore(engine.slots)

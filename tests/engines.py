@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from streamproc.config import EngineConfig, ModelConfig
+from streamproc.config import EngineConfig, ModelConfig, PixelsConfig
 from streamproc.engines.base import Engine
 
 __all__ = ["Kind", "open_model"]
@@ -18,7 +18,13 @@ class Kind(Protocol):
 
 
 async def open_model(
-    kind: Kind, path: Path, *, name: str, size: tuple[int, int] | None = None, **settings: Any
+    kind: Kind,
+    path: Path,
+    *,
+    name: str,
+    size: tuple[int, int] | None = None,
+    pixels: PixelsConfig | None = None,
+    **settings: Any,
 ) -> Engine:
     """An open engine; ``settings`` are keys of the engine's section."""
-    return await kind.open(EngineConfig(**settings), ModelConfig(path=path, name=name, size=size))
+    return await kind.open(EngineConfig(**settings), ModelConfig(path=path, name=name, size=size, pixels=pixels))

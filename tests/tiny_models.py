@@ -101,7 +101,7 @@ def save_fragile(path: Path) -> Path:
     return save(path, nodes, {"pictures": ("uint8", (1, 32, 32, 3))}, {"mean": (1, 1)}, constants)
 
 
-def save_constant(path: Path, shape: Sequence[int], *, size: tuple[int, int] = (32, 32)) -> Path:
+def save_constant(path: Path, shape: Sequence[int], *, size: tuple[int, int] = (32, 32), batch: Side = 1) -> Path:
     """An output of a fixed shape and zeros, whatever the picture."""
     width, height = size
     nodes = [
@@ -111,7 +111,7 @@ def save_constant(path: Path, shape: Sequence[int], *, size: tuple[int, int] = (
     return save(
         path,
         nodes,
-        {"pictures": ("float32", (1, 3, height, width))},
+        {"pictures": ("float32", (batch, 3, height, width))},
         {"output": shape},
         {"zeros": np.zeros(shape, dtype=np.float32)},
     )

@@ -13,6 +13,7 @@ from streamproc.bench.load import put_under_load
 from streamproc.config import EngineConfig, ModelConfig
 from streamproc.engines.base import Engine
 from streamproc.engines.factory import open_engine
+from streamproc.labels import resolve_labels
 from streamproc.models.spec import recognise
 from streamproc.repository.accuracy import Accuracy, LabelledSet, score
 
@@ -42,55 +43,52 @@ class BeforeAfter:
 
 
 def compare_forms(
-    before: Path,
-    after: Path,
+    before: ModelConfig,
+    after: ModelConfig,
     *,
     kind: Literal["openvino", "onnxruntime"],
-    labels: tuple[str, ...] | None,
-    size: tuple[int, int] | None,
     labelled: LabelledSet | None,
     seconds: float,
 ) -> BeforeAfter:
     """Open both, measure each for half of ``seconds``, in turns, and score them; 0 seconds leave the speed out.
 
-    ``labels`` and ``size`` (width, height) are for files that do not tell them.
-
     Raises:
         FatalError: a file cannot be opened, an inference fails, or the labelled set does not fit the model.
     """
-    return asyncio.run(_compare((before, after), kind, labels, size, labelled, seconds))
+    return asyncio.run(_compare((before, after), kind, labelled, seconds))
 
 
 async def _compare(
-    paths: tuple[Path, Path],
+    models: tuple[ModelConfig, ModelConfig],
     kind: Literal["openvino", "onnxruntime"],
-    labels: tuple[str, ...] | None,
-    size: tuple[int, int] | None,
     labelled: LabelledSet | None,
     seconds: float,
 ) -> BeforeAfter:
     async with AsyncExitStack() as opened:
         engines: list[Engine] = []
-        for path in paths:
-            model = ModelConfig(path=path, name=path.stem, size=size if path.suffix == ".onnx" else None)
+        for model in models:
             engines.append(await open_engine(EngineConfig(kind=kind), model))
             opened.push_async_callback(engines[-1].close)
         share_s = seconds / _ROUNDS / len(engines)
         rounds = [[await _images_per_s(one, share_s) for one in engines] for _ in range(_ROUNDS if seconds else 0)]
         scores: list[Accuracy | None] = [None, None]
         if labelled is not None:
-            scores = [await score(engine, recognise(engine.info, labels), labelled) for engine in engines]
-        before, after = (
+            heads = [
+                recognise(engine.info, resolve_labels(model.labels), kind=model.head)
+                for engine, model in zip(engines, models, strict=True)
+            ]
+            scores = [await score(engine, head, labelled) for engine, head in zip(engines, heads, strict=True)]
+        first, second = (
             Form(
-                path=path,
+                path=model.file,
                 precision=str(engine.description["precision"]),
                 images_per_s=statistics.median(one[index] for one in rounds) if rounds else None,
                 accuracy=scores[index],
             )
-            for index, (path, engine) in enumerate(zip(paths, engines, strict=True))
+            for index, (model, engine) in enumerate(zip(models, engines, strict=True))
         )
     speedup = statistics.median(new / old for old, new in rounds) if rounds else None
-    return BeforeAfter(before=before, after=after, speedup=speedup)
+    return BeforeAfter(before=first, after=second, speedup=speedup)
 
 
 async def _images_per_s(engine: Engine, seconds: float) -> float:

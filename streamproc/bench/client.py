@@ -13,7 +13,7 @@ from streamproc.engines.factory import open_engine
 from streamproc.models.heads import Thresholds
 from streamproc.models.spec import Head, recognise
 from streamproc.preprocess import letterbox_into
-from streamproc.types import Detections, Letterbox, Picture
+from streamproc.types import Detections, Fit, Letterbox, Picture
 
 __all__ = ["PipelineClient", "open_client"]
 
@@ -30,7 +30,7 @@ class PipelineClient:
         """What is found in each of ``count`` copies of a picture; raises what the engine raises."""
         loop = asyncio.get_running_loop()
         async with self.engine.lease() as slot:
-            boxes = await loop.run_in_executor(self._pixels, _fill, picture, slot, count)
+            boxes = await loop.run_in_executor(self._pixels, _fill, picture, slot, count, self.engine.info.fit)
             outputs = await self.engine.infer(slot, count)
             return await loop.run_in_executor(self._pixels, _decode, self.head, outputs, boxes, thresholds)
 
@@ -50,8 +50,8 @@ async def open_client(engine: EngineConfig, model: ModelConfig, *, threads: int)
         await opened.close()
 
 
-def _fill(picture: Picture, slot: Slot, count: int) -> list[Letterbox]:
-    return [letterbox_into(picture, row) for row in slot.images[:count]]
+def _fill(picture: Picture, slot: Slot, count: int, fit: Fit) -> list[Letterbox]:
+    return [letterbox_into(picture, row, fit=fit) for row in slot.images[:count]]
 
 
 def _decode(head: Head, outputs: Outputs, boxes: list[Letterbox], thresholds: Thresholds) -> list[Detections]:

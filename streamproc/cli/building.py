@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -25,7 +25,7 @@ def build_and_compare(
         StreamprocError: what the builder, the engine or the labelled set complains of.
     """
     from streamproc.bench.before_after import compare_forms
-    from streamproc.labels import resolve_labels
+    from streamproc.config import ModelConfig
     from streamproc.repository.accuracy import read_labelled
 
     if labelled is not None and (options.precision != "int8" or options.backend == "tensorrt" or options.suppresses):
@@ -35,12 +35,12 @@ def build_and_compare(
     built = _build(source, output, options)
     if options.precision != "int8" or options.backend == "tensorrt" or not (measure_s or truth):
         return
+    given: dict[str, Any] = {"labels": options.labels, "head": options.head, "fit": options.fit}
+    size = options.size if built.suffix == ".onnx" else None
     compared = compare_forms(
-        source,
-        built,
+        ModelConfig(path=source, size=options.size, pixels=options.pixels, **given),
+        ModelConfig(path=built, size=size, **given),  # which has the pixels within
         kind="openvino" if options.runs_openvino else "onnxruntime",
-        labels=resolve_labels(options.labels),
-        size=options.size,
         labelled=truth,
         seconds=measure_s,
     )

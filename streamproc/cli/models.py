@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from streamproc.cli.building import build_and_compare
+from streamproc.cli.scripted import Scripted, build_scripted
 from streamproc.cli.terminal import EXIT_BAD_CONFIG, EXIT_FAILED, errors, fail, out, set_up_logging
 
 __all__ = ["models"]
@@ -21,18 +22,44 @@ Repository = Annotated[
     Path, typer.Option("--repository", "-r", metavar="DIR", help="The model repository, the folder Triton reads.")
 ]
 _HERE = Path("models")
+# What the command takes besides BuildOptions.
+_NO_OPTIONS = (
+    "source",
+    "python",
+    "inputs",
+    "outputs",
+    "ensemble",
+    "output",
+    "labelled",
+    "measure_s",
+    "color",
+    "mean",
+    "scale",
+)
 _SERVING, _GRAPH, _QUEUE, _PLAN = "Serving", "What is fused into the model", "Batching and queue", "TensorRT plans"
-_INT8 = "int8"
+_INT8, _SCRIPTED = "int8", "In place of a model file"
+_PIXELS = "The pictures it wants; left out, what its kind wants"
+_TENSORS = "The arrays it takes, without the batch: name:dtype:dims, such as text:string:1,image:uint8:-1x-1x3."
+_STEPS = "Models of the repository behind one another; a file with the keys inputs, outputs and steps."
 
 
 @models.command()
 def build(
-    source: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file, or a TensorRT plan.")],
+    source: Annotated[Path | None, typer.Argument(metavar="MODEL", help="An ONNX file, or a TensorRT plan.")] = None,
     repository: Repository = _HERE,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="NAME.xml", help="With int8: a file for model.path, not a repository."),
     ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:FUNCTION", help="A function from arrays to arrays.", rich_help_panel=_SCRIPTED),
+    ] = None,
+    inputs: Annotated[str | None, typer.Option(metavar="SPEC", help=_TENSORS, rich_help_panel=_SCRIPTED)] = None,
+    outputs: Annotated[
+        str | None, typer.Option(metavar="SPEC", help="Those it returns, likewise.", rich_help_panel=_SCRIPTED)
+    ] = None,
+    ensemble: Annotated[Path | None, typer.Option(metavar="FILE.yaml", help=_STEPS, rich_help_panel=_SCRIPTED)] = None,
     backend: Annotated[
         Literal["onnxruntime", "tensorrt", "openvino", "python"] | None,
         typer.Option(help="What runs it in the server, onnxruntime; python is for servers without the others."),
@@ -40,12 +67,16 @@ def build(
     runtime: Annotated[
         Literal["openvino", "onnxruntime"] | None, typer.Option(help="What runs it in the python backend.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="The model's name; left out, the file's.")] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name; left out, the file's or function's.")] = None,
     version: Annotated[int | None, typer.Option(help="The version; left out, the next one.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Overwrite that version.")] = False,
     labels: Annotated[
         str | None, typer.Option(help="coco, a file, or names separated by commas; left out, the file's own.")
     ] = None,
+    head: Annotated[
+        Literal["auto", "detector", "pose"],
+        typer.Option(help="Whether keypoints follow the classes; auto: the file says, or its names tell."),
+    ] = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option(help="Arithmetic; int8 needs --calibration.")
     ] = "auto",
@@ -99,6 +130,21 @@ def build(
     version_policy: Annotated[
         str | None, typer.Option(help="latest, latest:N, all, or numbers such as 1,3.", rich_help_panel=_SERVING)
     ] = None,
+    color: Annotated[
+        Literal["rgb", "bgr"] | None, typer.Option(help="Order of its channels, rgb.", rich_help_panel=_PIXELS)
+    ] = None,
+    mean: Annotated[
+        str | None,
+        typer.Option(metavar="N|N,N,N", help="Taken from values of 0 to 255, 0.", rich_help_panel=_PIXELS),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option(metavar="N|N,N,N", help="What these are multiplied by, 1/255.", rich_help_panel=_PIXELS),
+    ] = None,
+    fit: Annotated[
+        Literal["auto", "letterbox", "top_left", "stretch"],
+        typer.Option(help="How a picture lies in its input.", rich_help_panel=_PIXELS),
+    ] = "auto",
     fuse_intake: Annotated[
         bool, typer.Option(help="Take uint8 pictures and scale them in the model.", rich_help_panel=_GRAPH)
     ] = True,
@@ -126,25 +172,36 @@ def build(
         str | None, typer.Option(help="Of the GPU that the plan was built on.", rich_help_panel=_PLAN)
     ] = None,
 ) -> None:
-    """Make a model in the repository out of a model file, or an int8 file for model.path (--output)."""
+    """Make a model in the repository out of a model file, a Python function (--python) or other models (--ensemble).
+
+    With --output, make an int8 file for model.path instead.
+    """
     given: dict[str, Any] = dict(locals())
     set_up_logging()
     with errors():
+        from streamproc.config.pixels import parse_pixels
         from streamproc.repository.options import BuildOptions
         from streamproc.repository.policy import VersionPolicy
 
+        scripted = Scripted(python=python, inputs=inputs, outputs=outputs, ensemble=ensemble)
         given |= {
-            "backend": backend or ("openvino" if output else "onnxruntime"),
+            "backend": backend or scripted.backend or ("openvino" if output else "onnxruntime"),
             "labels": _labels(labels),
             "size": _size(size),
+            "pixels": parse_pixels(color=color, mean=mean, scale=scale),
             "verify": tuple(verify or ()),
             "version_policy": None if version_policy is None else VersionPolicy.parse(version_policy),
         }
-        for key in ("source", "output", "labelled", "measure_s"):
+        for key in _NO_OPTIONS:
             del given[key]
+        options = BuildOptions(**given)
         if output is not None and repository != _HERE:
             fail("--repository: found together with --output; expected one of them", EXIT_BAD_CONFIG)
-        build_and_compare(source, output, BuildOptions(**given), labelled=labelled, measure_s=measure_s)
+        if source is None or scripted.is_wanted:
+            misplaced = {"MODEL": source, "--output": output, "--labelled": labelled}
+            build_scripted(scripted, options, misplaced=misplaced)
+        else:
+            build_and_compare(source, output, options, labelled=labelled, measure_s=measure_s)
 
 
 @models.command()

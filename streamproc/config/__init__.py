@@ -15,18 +15,21 @@ from pydantic import ValidationError
 from streamproc.config.engine import EngineConfig
 from streamproc.config.fields import NAME_PATTERN, unknown_class
 from streamproc.config.files import Surroundings, find_file
+from streamproc.config.model import ModelConfig
 from streamproc.config.models import (
     BudgetConfig,
     CameraConfig,
     Config,
     FileConfig,
-    ModelConfig,
+    ReidConfig,
     TrackingConfig,
     VideoConfig,
 )
 from streamproc.config.mqtt import MqttConfig
+from streamproc.config.pixels import PixelsConfig
 from streamproc.config.refusals import KeyPath, RefusedError, dotted, show
 from streamproc.config.rtsp import RtspConfig
+from streamproc.config.secondary import DETECTOR, SecondaryConfig
 from streamproc.config.tls import GrpcTlsConfig, TlsConfig
 from streamproc.config.translate import translate
 from streamproc.config.tree import ConfigTree, at, read_tree
@@ -34,6 +37,7 @@ from streamproc.errors import ConfigError, ModelError, Problem
 from streamproc.labels import COCO_80, read_labels
 
 __all__ = [
+    "DETECTOR",
     "BudgetConfig",
     "CameraConfig",
     "Config",
@@ -42,7 +46,10 @@ __all__ = [
     "GrpcTlsConfig",
     "ModelConfig",
     "MqttConfig",
+    "PixelsConfig",
+    "ReidConfig",
     "RtspConfig",
+    "SecondaryConfig",
     "TlsConfig",
     "TrackingConfig",
     "VideoConfig",

@@ -203,7 +203,7 @@ def check_listen_address(text: str) -> str:
         remedy = f"Remove what stands before the host, as in {_LISTEN_EXAMPLE}."
         raise RefusedError(found="an address with ://", expected="HOST:PORT", remedy=remedy)
     if text.isdigit():
-        remedy = f"Write 127.0.0.1:{text} to serve this machine, or 0.0.0.0:{text} to serve every network it is in."
+        remedy = "Write 127.0.0.1: before it to serve this machine, or 0.0.0.0: to serve every network it is in."
         raise RefusedError(found="a port alone", expected="HOST:PORT", remedy=remedy)
     parts = _split(f"rtsp://{text}", "HOST:PORT")
     if parts.path or parts.query or parts.fragment or "@" in text:
@@ -211,7 +211,8 @@ def check_listen_address(text: str) -> str:
         raise RefusedError(found="more than a host and a port", expected="HOST:PORT", remedy=remedy)
     host, port = _check_host(parts, "HOST:PORT", "this machine")
     if port is None:
-        raise RefusedError(found="an address without a port", expected="HOST:PORT", remedy=f"Add one: {text}:8554.")
+        remedy = f"Add one, as in {_LISTEN_EXAMPLE}."
+        raise RefusedError(found="an address without a port", expected="HOST:PORT", remedy=remedy)
     return f"{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -20,120 +20,31 @@ from streamproc.config.fields import (
     CameraName,
     CameraUrl,
     ClassName,
-    Labels,
     Limit,
     Name,
     Ratio,
     Section,
-    Side,
     Text,
     check_login,
     surroundings,
 )
-from streamproc.config.files import check_output_path, find_camera_files, find_model
+from streamproc.config.files import check_output_path, find_camera_files
+from streamproc.config.model import ModelConfig
 from streamproc.config.mqtt import MqttConfig
 from streamproc.config.placeholder import check_one_per_camera
 from streamproc.config.refusals import RefusedError
 from streamproc.config.rtsp import RtspConfig
-from streamproc.errors import ModelError
+from streamproc.config.secondary import DETECTOR, SecondaryConfig, check_graph
 
 __all__ = [
     "BudgetConfig",
     "CameraConfig",
     "Config",
     "FileConfig",
-    "ModelConfig",
+    "ReidConfig",
     "TrackingConfig",
     "VideoConfig",
 ]
-
-
-class ModelConfig(Section):
-    """The detector."""
-
-    model_config = ConfigDict(json_schema_extra={"anyOf": [{"required": ["path"]}, {"required": ["name"]}]})
-
-    path: Path | None = Field(
-        default=None,
-        validate_default=True,
-        description="An ONNX model, or an OpenVINO .xml with its .bin beside it. Looked up next to the configuration "
-        "file, then in the working directory. A Triton server has its own: name it with model.name.",
-        examples=["yolov8n.onnx"],
-    )
-    name: str = Field(
-        default_factory=lambda data: data["path"].stem if data["path"] else "",
-        validate_default=True,
-        description="The model's name in every message, and in Triton's repository; left out, the file's name without "
-        "its suffix.",
-        examples=["yolov8n"],
-    )
-    version: int | None = Field(
-        default=None,
-        ge=1,
-        le=2**31 - 1,
-        description="Version of the model that Triton shall run; left out, its version policy decides. Triton only.",
-        examples=[2],
-    )
-    labels: Labels = Field(
-        default=None,
-        description="Class names in class-id order: coco, the path of a text file with one name a line, or a list. "
-        "Left out, the model's metadata names them.",
-        examples=["coco", "labels.txt", ["person", "car"]],
-    )
-    confidence: Ratio = Field(default=0.25, description="Objects below this confidence are left out, 0 to 1.")
-    iou: Ratio = Field(default=0.45, description="Boxes of a class overlapping by more than this are one, 0 to 1.")
-    max_detections: Limit = Field(default=300, description="Objects kept in one frame at most, the best first.")
-    size: tuple[Side, Side] | None = Field(
-        default=None,
-        description="Width and height of the model's input, multiples of 32, for a model that leaves them open; "
-        "left out, 640 x 640.",
-        examples=[[640, 640]],
-    )
-
-    @field_validator("path")
-    @classmethod
-    def _exists(cls, value: Path | None, info: ValidationInfo) -> Path | None:
-        around = surroundings(info)
-        if around is None:
-            return value
-        if value is None:
-            if around.needs_model_file:
-                raise RefusedError(expected="an ONNX model", remedy="Add, for example, path: yolov8n.onnx.")
-            return None
-        if around.has_own_models:
-            remedy = "Remove path, and write name: with the model's name in the server's repository."
-            raise RefusedError(expected="no path with engine.kind: triton, which has the file", remedy=remedy)
-        return find_model(str(value), around)
-
-    @field_validator("name")
-    @classmethod
-    def _is_named(cls, value: str, info: ValidationInfo) -> str:
-        if not value.strip():
-            if "path" in info.data and info.data["path"] is None:
-                around, remedy = surroundings(info), "Add, for example, name: yolov8n."
-                where = "where no path gives one" if around and not around.has_own_models else "in Triton's repository"
-                raise RefusedError(expected=f"the model's name {where}", remedy=remedy)
-            raise RefusedError(expected="text that is not empty", remedy="Write, for example, name: yolov8n.")
-        return value
-
-    @field_validator("version")
-    @classmethod
-    def _is_served(cls, value: int | None, info: ValidationInfo) -> int | None:
-        around = surroundings(info)
-        if value is not None and around is not None and around.engine_kind != "triton":
-            raise RefusedError(expected="version only with engine.kind: triton", remedy="Remove the key.")
-        return value
-
-    @property
-    def file(self) -> Path:
-        """``path``, for engines in this process, which cannot do without.
-
-        Raises:
-            ModelError: there is none.
-        """
-        if self.path is None:
-            raise ModelError(f"model {self.name}: no file is named. Set model.path.")
-        return self.path
 
 
 class BudgetConfig(Section):
@@ -150,6 +61,18 @@ class BudgetConfig(Section):
     )
 
 
+class ReidConfig(Section):
+    """How objects that come back are known again."""
+
+    model: Name = Field(description="Which of the models gives embeddings of them.", examples=["osnet"])
+    similarity: Ratio = Field(
+        default=0.85, description="Least cosine between the embeddings of what is one object, 0 to 1."
+    )
+    within_s: float = Field(
+        default=30.0, gt=0, le=3600, description="Seconds after which an object that comes back is a new one."
+    )
+
+
 class TrackingConfig(Section):
     """How objects keep their identity from frame to frame."""
 
@@ -162,12 +85,18 @@ class TrackingConfig(Section):
         "should be by then, as predicted.",
     )
 
-    @field_validator("fill")
+    reid: ReidConfig | None = Field(
+        default=None,
+        description="Gives objects that were lost their ids again, by what they look like.",
+        examples=[{"model": "osnet"}],
+    )
+
+    @field_validator("fill", "reid")
     @classmethod
-    def _has_tracks(cls, value: bool, info: ValidationInfo) -> bool:
+    def _has_tracks(cls, value: object, info: ValidationInfo) -> object:
         if value and info.data.get("algorithm") == "none":
             remedy = "Choose a tracker, for example tracking.algorithm: bytetrack, or remove the key."
-            raise RefusedError(expected="fill only with a tracker", remedy=remedy)
+            raise RefusedError(expected=f"{info.field_name} only with a tracker", remedy=remedy)
         return value
 
 
@@ -327,6 +256,11 @@ class Config(Section):
     site: Name = Field(default="local", description="Name of this installation, a level of every topic.")
     engine: EngineConfig = Field(default_factory=EngineConfig, description="What runs the model.")
     model: ModelConfig = Field(description="The detector.", examples=[{"path": "yolov8n.onnx"}])
+    models: Mapping[Name, SecondaryConfig] = Field(
+        default={},
+        description="Further models, each under its name, which look at what the detector or one another has found.",
+        examples=[{"plates": {"path": "plates.onnx", "classes": ["car"]}}],
+    )
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="How many frames, and how fresh.")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="How objects keep their identity.")
     mqtt: MqttConfig | None = Field(
@@ -346,3 +280,42 @@ class Config(Section):
         description="The cameras, each under its name.",
         examples=[{"gate": {"url": "rtsp://10.0.0.5/stream1"}}],
     )
+
+    @field_validator("models")
+    @classmethod
+    def _are_a_tree(cls, value: Mapping[str, SecondaryConfig], info: ValidationInfo) -> Mapping[str, SecondaryConfig]:
+        engine = info.data.get("engine")
+        if value and engine is not None and engine.managed and engine.repository is None:
+            raise RefusedError(
+                found="models, and a managed server without a repository",
+                expected="a repository that has them all",
+                remedy="Build them with streamproc models build, and name their folder in engine.repository.",
+            )
+        return check_graph(value)
+
+    @field_validator("tracking")
+    @classmethod
+    def _has_model(cls, value: TrackingConfig, info: ValidationInfo) -> TrackingConfig:
+        models = info.data.get("models")
+        if value.reid is not None and models is not None:
+            model = models.get(value.reid.model)
+            if model is None or model.on != DETECTOR or model.head not in ("auto", "embedding"):
+                raise RefusedError(
+                    found=f"reid by {value.reid.model!r}",
+                    expected=f"one of models, on {DETECTOR}, with head: embedding",
+                    remedy="Add it to models, or correct tracking.reid.model.",
+                )
+        return value
+
+    @field_validator("cameras")
+    @classmethod
+    def _have_tracks(cls, value: Mapping[str, CameraConfig], info: ValidationInfo) -> Mapping[str, CameraConfig]:
+        tracking = info.data.get("tracking")
+        untracked = tracking is not None and tracking.algorithm == "none"
+        if info.data.get("models") and untracked and any(camera.realtime for camera in value.values()):
+            raise RefusedError(
+                found="models, and live cameras without tracking",
+                expected="a tracker, since what a model says of an object is kept with its track",
+                remedy="Choose a tracker, for example tracking.algorithm: bytetrack, or set realtime: false for files.",
+            )
+        return value

@@ -10,24 +10,41 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from numpy.typing import NDArray
 
-from streamproc.types import UInt8Array
+from streamproc.types import Fit, UInt8Array
 
-__all__ = ["Engine", "ModelInfo", "Outputs", "Slot", "TensorInfo"]
+__all__ = ["UNIT_RGB", "Engine", "ModelInfo", "Outputs", "Pixels", "Slot", "TensorInfo"]
 
 Outputs: TypeAlias = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorInfo:
-    """One tensor of a model: its name, numpy dtype name, and shape with -1 for an open dimension."""
+    """One tensor of a model: its name, numpy dtype name ("string" for text), shape with -1 for an open dimension."""
 
     name: str
     dtype: str
     shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pixels:
+    """What a model is given of a pixel: (value - mean) * scale for each channel, from values of 0..255.
+
+    ``color`` is the order of its channels, and of the numbers in ``mean`` and ``scale``. Models of uint8 take the
+    values as they are.
+    """
+
+    color: Literal["rgb", "bgr"] = "rgb"
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    scale: tuple[float, float, float] = (1 / 255, 1 / 255, 1 / 255)
+
+
+UNIT_RGB = Pixels()
+"""What most models take: red, green and blue from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +54,7 @@ class ModelInfo:
     ``size`` is the picture the model sees, (width, height) in pixels. ``inputs`` are the model's own tensors;
     ``outputs`` have the shapes of a real inference of one picture (batch 1), so nothing but an odd batch is open.
     ``metadata`` is what the exporter wrote into the file (``names``, ``task``, ``stride``, ...), empty if nothing.
+    ``fit``: how pictures are to lie in its input.
     """
 
     name: str
@@ -44,6 +62,7 @@ class ModelInfo:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     metadata: Mapping[str, str]
+    fit: Fit = "letterbox"
 
 
 class Slot(Protocol):

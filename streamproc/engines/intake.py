@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, get_args
 
-from streamproc.engines.base import TensorInfo
+from numpy.typing import NDArray
+
+from streamproc.config import PixelsConfig
+from streamproc.engines.base import UNIT_RGB, Pixels, TensorInfo
 from streamproc.errors import EngineError, FatalError, ModelError
+from streamproc.grids import is_detector, is_retinaface, is_yolox
+from streamproc.types import Fit
 
-__all__ = ["DEFAULT_SIZE", "Intake", "cannot_run", "check_outputs", "plan_intake"]
+__all__ = [
+    "DEFAULT_SIZE",
+    "Intake",
+    "cannot_run",
+    "check_outputs",
+    "plan_intake",
+    "row_each",
+    "rows_of",
+    "settle_pictures",
+]
 
 DEFAULT_SIZE = (640, 640)  # what the YOLO family is trained and published with
 _STRIDE = 32  # of the YOLO family's coarsest feature map: other sizes fail inside the network
+_AS_THEY_ARE = (1.0, 1.0, 1.0)
+# Since its authors left normalisation out; their older models, which their demo calls legacy, need model.pixels.
+_YOLOX_PIXELS = Pixels(color="bgr", scale=_AS_THEY_ARE)
+# Of its authors' code, which has them from the networks of its time that were trained on ImageNet.
+_RETINAFACE_PIXELS = Pixels(color="bgr", mean=(104.0, 117.0, 123.0), scale=_AS_THEY_ARE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intake:
     """A model's one input and the pictures that it will get.
 
-    ``dtype``: ``float32`` and ``float16`` want 0..1, ``uint8`` wants 0..255. ``channels_first``: (batch, 3, height,
-    width) rather than (batch, height, width, 3). ``size``: (width, height). ``max_batch``: pictures at once;
-    ``open_batch``: the model takes fewer as well.
+    ``dtype``: ``float32`` and ``float16`` want ``pixels``, ``uint8`` wants 0..255 in their ``color``.
+    ``channels_first``: (batch, 3, height, width) rather than (batch, height, width, 3). ``size``: (width, height).
+    ``max_batch``: pictures at once; ``open_batch``: the model takes fewer as well. ``fit``: how a picture lies there.
     """
 
     tensor: str
@@ -31,6 +50,8 @@ class Intake:
     size: tuple[int, int]
     max_batch: int
     open_batch: bool
+    pixels: Pixels = UNIT_RGB
+    fit: Fit = "letterbox"
 
     @property
     def slot_shape(self) -> tuple[int, int, int, int]:
@@ -74,6 +95,49 @@ def plan_intake(
     )
 
 
+def settle_pictures(
+    model: str,
+    intake: Intake,
+    outputs: Sequence[TensorInfo],
+    *,
+    pixels: PixelsConfig | None,
+    fit: Fit | Literal["auto"],
+    metadata: Mapping[str, str],
+) -> Intake:
+    """The intake with the pictures that a model wants: as configured, or else as its outputs or its metadata tell.
+
+    Raises:
+        ModelError: a mean or a scale, for a model that takes uint8.
+    """
+    outputs = row_each(intake, outputs)
+    yolox = any(is_yolox(tensor.shape, intake.size) for tensor in outputs)
+    if pixels is not None:
+        intake = replace(intake, pixels=_as_configured(model, intake, pixels))
+    elif yolox and intake.dtype != "uint8":
+        intake = replace(intake, pixels=_YOLOX_PIXELS)
+    elif is_retinaface([tensor.shape for tensor in outputs], intake.size) and intake.dtype != "uint8":
+        intake = replace(intake, pixels=_RETINAFACE_PIXELS)
+    if fit != "auto":
+        return replace(intake, fit=fit)
+    detector = any(is_detector(tensor.shape, intake.size) for tensor in outputs)
+    told = (one for one in get_args(Fit) if one == metadata.get("fit"))
+    return replace(intake, fit=next(told, "top_left" if yolox else "letterbox" if detector else "stretch"))
+
+
+def row_each(intake: Intake, outputs: Sequence[TensorInfo]) -> tuple[TensorInfo, ...]:
+    """The outputs with the batch in front, which models that take one picture and no more may leave out."""
+    if intake.open_batch or intake.max_batch > 1:
+        return tuple(outputs)
+    return tuple(
+        tensor if tensor.shape[:1] == (1,) else replace(tensor, shape=(1, *tensor.shape)) for tensor in outputs
+    )
+
+
+def rows_of(values: NDArray[Any], tensor: TensorInfo, count: int) -> NDArray[Any]:
+    """The first ``count`` rows of an output; a view."""
+    return (values if values.ndim == len(tensor.shape) else values[None])[:count]
+
+
 def check_outputs(model: str, outputs: Sequence[TensorInfo], batch: int) -> None:
     """Every output must hold one row a picture, or a batch could not be taken apart.
 
@@ -95,6 +159,17 @@ def cannot_run(model: str, path: Path, runtime: str, device: str, intake: Intake
     if device == "CPU":
         return ModelError(said + "Leave model.size out, try another engine.kind, or export the model again.")
     return EngineError(said + "Try engine.device: CPU, or another engine.kind.")
+
+
+def _as_configured(model: str, intake: Intake, wanted: PixelsConfig) -> Pixels:
+    if intake.dtype != "uint8":
+        return Pixels(color=wanted.color, mean=wanted.mean, scale=wanted.scale or UNIT_RGB.scale)
+    if any(wanted.mean) or wanted.scale not in (None, _AS_THEY_ARE):
+        raise ModelError(
+            f"model {model}: its input {intake.tensor} is uint8, which takes values from 0 to 255 as they are; "
+            "model.pixels asks for a mean or a scale. Remove them, or export the model with a float input."
+        )
+    return Pixels(color=wanted.color)
 
 
 def _unsuitable(model: str, inputs: Sequence[TensorInfo]) -> ModelError:

@@ -64,6 +64,7 @@ class NullEngine:
             inputs=(TensorInfo(name="images", dtype="uint8", shape=(-1, height, width, 3)),),
             outputs=(TensorInfo(name=_OUTPUT, dtype="float32", shape=(1, 4 + len(labels), cells)),),
             metadata={"names": str(dict(enumerate(labels)))},
+            fit="letterbox" if model.fit == "auto" else model.fit,
         )
         # One picture at a time, as engines on a processor do: more would wait for company that brings nothing.
         return cls(info, max_batch=1 if engine.max_batch == "auto" else engine.max_batch)

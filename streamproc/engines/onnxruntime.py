@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,11 @@ from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from streamproc.config import EngineConfig, ModelConfig
 from streamproc.engines.base import ModelInfo, Slot, TensorInfo
-from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake
+from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake, row_each, rows_of, settle_pictures
 from streamproc.engines.pool import PooledSlot, SlotPool
 from streamproc.errors import EngineError
 from streamproc.graphs.intake import IMAGES, add_uint8_intake
-from streamproc.graphs.reading import inputs_of, metadata_of, read_onnx, serialise
+from streamproc.graphs.reading import OnnxModel, inputs_of, metadata_of, outputs_of, read_onnx, serialise
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -78,28 +79,21 @@ class OnnxRuntimeEngine:
         name, path = wanted.name, wanted.file
         provider = _find_provider(engine.device)
         model = read_onnx(path)
-        inputs = inputs_of(model)
+        inputs, metadata = inputs_of(model), metadata_of(model)
         auto_batch = 1 if provider == _CPU else _GPU_BATCH
         intake = plan_intake(name, inputs, max_batch=engine.max_batch, auto_batch=auto_batch, size=wanted.size)
-        add_uint8_intake(
-            model,
-            tensor=intake.tensor,
-            dtype=intake.dtype,
-            channels_first=intake.channels_first,
-            size=intake.size,
-            batch=None if intake.open_batch and intake.max_batch > 1 else intake.max_batch,
-        )
-        serialised = serialise(model, of=f"model {name} ({path})", remedy="Use engine.kind: openvino.")
-        try:
-            session = _session(serialised, provider, engine.threads)
-            outputs = _warm_up(session, intake)
-        except _ERRORS as exc:
-            raise cannot_run(name, path, "ONNX Runtime", provider.removesuffix(_SUFFIX), intake, str(exc)) from exc
+        settle = partial(settle_pictures, name, pixels=wanted.pixels, fit=wanted.fit, metadata=metadata)
+        stated = settle(intake, outputs_of(model))
+        session, outputs = _started(model, stated, engine, provider, wanted)
+        intake = settle(stated, outputs)
+        if intake.pixels != stated.pixels:  # the file leaves the shapes open that tell what it wants
+            session, outputs = _started(read_onnx(path), intake, engine, provider, wanted)
         if engine.device != "auto" and session.get_providers()[0] != provider:
             raise EngineError(
                 f"engine.device: ONNX Runtime has {provider} but cannot use it (it fell back to "
                 f"{session.get_providers()[0]}). Install the device's driver and libraries, or set engine.device: auto."
             )
+        outputs = row_each(intake, outputs)
         check_outputs(name, outputs, 1 if intake.open_batch else intake.max_batch)
         info = ModelInfo(
             name=name,
@@ -108,7 +102,8 @@ class OnnxRuntimeEngine:
             outputs=tuple(
                 TensorInfo(name=tensor.name, dtype=tensor.dtype, shape=(1, *tensor.shape[1:])) for tensor in outputs
             ),
-            metadata=metadata_of(model),
+            metadata=metadata,
+            fit=intake.fit,
         )
         return cls(session, info, intake)
 
@@ -135,7 +130,7 @@ class OnnxRuntimeEngine:
             results = await self._pool.outcome(own, running)
         except _ERRORS as exc:
             raise EngineError(f"model {self.info.name}: ONNX Runtime failed in an inference: {exc}") from exc
-        return {name: values[:count] for name, values in results.items()}
+        return {tensor.name: rows_of(results[tensor.name], tensor, count) for tensor in self.info.outputs}
 
     async def close(self) -> None:
         """Wait for what is in flight, then end the threads."""
@@ -161,6 +156,28 @@ def _find_provider(wanted: str) -> str:
         f"engine.device: this build of ONNX Runtime has no {wanted}; it has {names}. "
         "Choose one of these, or install a build that has it (onnxruntime-gpu for CUDA and TensorRT)."
     )
+
+
+def _started(
+    model: OnnxModel, intake: Intake, engine: EngineConfig, provider: str, wanted: ModelConfig
+) -> tuple[ort.InferenceSession, tuple[TensorInfo, ...]]:
+    """A session of a model, which is changed in place to take pictures, and the outputs of its first inference."""
+    name, path = wanted.name, wanted.file
+    add_uint8_intake(
+        model,
+        tensor=intake.tensor,
+        dtype=intake.dtype,
+        channels_first=intake.channels_first,
+        size=intake.size,
+        batch=None if intake.open_batch and intake.max_batch > 1 else intake.max_batch,
+        pixels=intake.pixels,
+    )
+    serialised = serialise(model, of=f"model {name} ({path})", remedy="Use engine.kind: openvino.")
+    try:
+        session = _session(serialised, provider, engine.threads)
+        return session, _warm_up(session, intake)
+    except _ERRORS as exc:
+        raise cannot_run(name, path, "ONNX Runtime", provider.removesuffix(_SUFFIX), intake, str(exc)) from exc
 
 
 def _session(model: bytes, provider: str, threads: int | None) -> ort.InferenceSession:

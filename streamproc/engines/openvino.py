@@ -6,6 +6,7 @@ import asyncio
 import weakref
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from streamproc.config import EngineConfig, ModelConfig
 from streamproc.discretion import without_telemetry
 from streamproc.engines.base import ModelInfo, Slot, TensorInfo
-from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake
+from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake, row_each, rows_of, settle_pictures
 from streamproc.engines.pool import PooledSlot, Running, SlotPool
 from streamproc.errors import EngineError, ModelError
 
@@ -76,16 +77,22 @@ class OpenVinoEngine:
         inputs = tuple(_tensor_info(port, index, "input") for index, port in enumerate(model.inputs))
         intake = plan_intake(name, inputs, max_batch=engine.max_batch, auto_batch=1, size=wanted.size)
         metadata = _metadata(model)
+        settle = partial(settle_pictures, name, pixels=wanted.pixels, fit=wanted.fit, metadata=metadata)
         try:
+            _fix_shape(model, intake)
+            stated = tuple(_tensor_info(port, index, "output") for index, port in enumerate(model.outputs))
+            intake = settle(intake, stated)
             compiled = core.compile_model(_with_uint8_input(model, intake), device, properties)
             outputs = _warm_up(compiled, intake)
         except RuntimeError as exc:
             raise cannot_run(name, path, "OpenVINO", device, intake, _cause(exc)) from exc
+        outputs = row_each(intake, outputs)
         check_outputs(name, outputs, intake.max_batch)
         single = tuple(
             TensorInfo(name=tensor.name, dtype=tensor.dtype, shape=(1, *tensor.shape[1:])) for tensor in outputs
         )
-        info = ModelInfo(name=name, size=intake.size, inputs=inputs, outputs=single, metadata=metadata)
+        fit = settle(intake, outputs).fit  # by shapes that the graph may leave open
+        info = ModelInfo(name=name, size=intake.size, inputs=inputs, outputs=single, metadata=metadata, fit=fit)
         return cls(compiled, info, intake, device)
 
     @property
@@ -109,7 +116,7 @@ class OpenVinoEngine:
             results = await self._pool.outcome(own, own.start())
         except RuntimeError as exc:
             raise EngineError(f"model {self.info.name}: OpenVINO failed in an inference: {_cause(exc)}") from exc
-        return {name: values[:count] for name, values in results.items()}
+        return {tensor.name: rows_of(results[tensor.name], tensor, count) for tensor in self.info.outputs}
 
     async def close(self) -> None:
         """Wait for what is in flight; memory and threads go with the last reference to the engine."""
@@ -208,16 +215,27 @@ def _read(core: ov.Core, path: Path) -> ov.Model:
         ) from exc
 
 
-def _with_uint8_input(model: ov.Model, intake: Intake) -> ov.Model:
-    """The model at one fixed shape, taking a slot's images as they are."""
-    channels_last, own = ov.Layout("NHWC"), ov.Layout("NCHW" if intake.channels_first else "NHWC")
+def _fix_shape(model: ov.Model, intake: Intake) -> None:
+    """Give the model one fixed shape."""
     batch, height, width, channels = intake.slot_shape
     model.reshape([batch, channels, height, width] if intake.channels_first else [batch, height, width, channels])
+
+
+def _with_uint8_input(model: ov.Model, intake: Intake) -> ov.Model:
+    """The model taking a slot's images as they are; mean and scale come in the order of its own channels."""
     steps = PrePostProcessor(model)
-    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(channels_last)
-    steps.input().model().set_layout(own)
+    steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    steps.input().model().set_layout(ov.Layout("NCHW" if intake.channels_first else "NHWC"))
+    before, pixels = steps.input().preprocess(), intake.pixels
+    if pixels.color == "bgr":
+        before.reverse_channels()
     if intake.dtype != "uint8":
-        steps.input().preprocess().convert_element_type(ov.Type.f32).scale(255.0)
+        before.convert_element_type(ov.Type.f32)
+        if any(pixels.mean):
+            before.mean(list(pixels.mean))
+        divisors = {1 / factor for factor in pixels.scale}
+        if divisors != {1.0}:
+            before.scale([1 / factor for factor in pixels.scale] if len(divisors) > 1 else divisors.pop())
     return steps.build()
 
 
@@ -235,10 +253,11 @@ def _warm_up(compiled: ov.CompiledModel, intake: Intake) -> tuple[TensorInfo, ..
 
 
 def _tensor_info(port: Any, index: int, role: str) -> TensorInfo:
-    shape = tuple(side.get_length() if side.is_static else -1 for side in port.get_partial_shape())
+    shape = port.get_partial_shape()
+    sides = () if shape.rank.is_dynamic else tuple(side.get_length() if side.is_static else -1 for side in shape)
     dtype = port.get_element_type()
     readable = dtype.get_type_name() if dtype == ov.Type.bf16 else str(np.dtype(dtype.to_dtype()))
-    return TensorInfo(name=_name(port, index, role), dtype=readable, shape=shape)
+    return TensorInfo(name=_name(port, index, role), dtype=readable, shape=sides)
 
 
 def _name(port: Any, index: int, role: str) -> str:

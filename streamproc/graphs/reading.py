@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TypeAlias
 
 import onnx
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped, unused-ignore]
@@ -11,7 +12,11 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from streamproc.engines.base import TensorInfo
 from streamproc.errors import ModelError
 
-__all__ = ["inputs_of", "metadata_of", "outputs_of", "read_onnx", "serialise"]
+__all__ = ["OnnxModel", "inputs_of", "metadata_of", "outputs_of", "read_onnx", "serialise"]
+
+
+OnnxModel: TypeAlias = onnx.ModelProto
+"""For those who hand models on without a need to know ONNX."""
 
 
 def read_onnx(path: Path) -> onnx.ModelProto:

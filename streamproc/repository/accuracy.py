@@ -101,7 +101,8 @@ async def score(engine: Engine, head: Head, labelled: LabelledSet) -> Accuracy:
 
     async def work() -> None:
         for number, path in waiting:
-            (sample,) = await asyncio.to_thread(list[Sample], read_samples([path], engine.info.size))
+            samples = read_samples([path], engine.info.size, engine.info.fit)
+            (sample,) = await asyncio.to_thread(list[Sample], samples)
             async with engine.lease() as slot:
                 slot.images[0] = sample.image
                 outputs = await engine.infer(slot, 1)

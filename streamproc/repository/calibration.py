@@ -11,7 +11,7 @@ import numpy as np
 
 from streamproc.errors import ModelError
 from streamproc.repository.pictures import PICTURE_SUFFIXES, Sample, as_sample, read_samples
-from streamproc.types import UInt8Array
+from streamproc.types import Fit, UInt8Array
 
 __all__ = ["DEFAULT_PICTURES", "CalibrationSet", "find_calibration"]
 
@@ -42,16 +42,16 @@ class CalibrationSet:
         """Whether what the cameras see is hardly to be found in so few."""
         return len(self) < _FEW
 
-    def samples(self, size: tuple[int, int]) -> Iterator[Sample]:
-        """Each picture, letterboxed to ``size`` (width, height).
+    def samples(self, size: tuple[int, int], fit: Fit = "letterbox") -> Iterator[Sample]:
+        """Each picture, fitted into ``size`` (width, height).
 
         Raises:
             ModelError: a file cannot be read, or a video ends early.
         """
-        yield from read_samples(self.pictures, size)
+        yield from read_samples(self.pictures, size, fit)
         for path, numbers in self.videos.items():
             for bgr in _frames(path, numbers):
-                yield as_sample(path.name, bgr, size)
+                yield as_sample(path.name, bgr, size, fit)
 
 
 def find_calibration(place: Path, *, limit: int = DEFAULT_PICTURES) -> CalibrationSet:

@@ -31,6 +31,9 @@ def from_onnx(path: Path, name: str, options: BuildOptions) -> Contents:
         max_batch=options.max_batch,
         splits_batches=options.backend == "python",
         labels=resolve_labels(options.labels),
+        kind=options.head,
+        pixels=options.pixels,
+        fit=options.fit,
     )
     fused = fuse(source, options)
     verified = verify(source, fused, options)
@@ -43,7 +46,8 @@ def from_onnx(path: Path, name: str, options: BuildOptions) -> Contents:
         command = trtexec_command(_plan_input(source, fused), tensorrt_major=10)
         to_do = f"inside the server's container run {SCRIPT_FILE} in the version's folder, which runs: {command}"
     return Contents(
-        head=source.head,
+        kind=source.head.name,
+        labels=source.head.labels,
         inputs=inputs,
         outputs=outputs,
         max_batch=source.max_batch,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from streamproc.engines.base import ModelInfo, TensorInfo
 from streamproc.errors import ModelError
@@ -33,9 +35,10 @@ def from_plan(path: Path, name: str, options: BuildOptions) -> Contents:
         built_on=options.plan_compute_capability,
     )
     info, batch = _told_by_source(options.onnx, name, options) if options.onnx else tensors_of_plan(plan, name)
-    head = recognise(info, resolve_labels(options.labels))
+    head = recognise(info, resolve_labels(options.labels), kind=options.head)
     return Contents(
-        head=head,
+        kind=head.name,
+        labels=head.labels,
         inputs=info.inputs,
         outputs=info.outputs,
         max_batch=batch,
@@ -75,7 +78,7 @@ def tensors_of_plan(plan: Plan, name: str) -> tuple[ModelInfo, int]:
     cells = sum(math.ceil(height / stride) * math.ceil(width / stride) for stride in (8, 16, 32))
     own_suppression = bool(arguments.get("nms", told.get("nms", False)) or told.get("end2end", False))
     first = -1 if open_batch else _told_batch(plan)
-    shape = (first, 300, 6) if own_suppression else (first, 4 + len(names), cells)
+    shape = (first, 300, 6) if own_suppression else (first, 4 + len(names) + _keypoint_rows(told), cells)
     info = ModelInfo(
         name=name,
         size=(width, height),
@@ -84,6 +87,12 @@ def tensors_of_plan(plan: Plan, name: str) -> tuple[ModelInfo, int]:
         metadata={key: str(value) for key, value in told.items()},
     )
     return info, _told_batch(plan) if open_batch else 0
+
+
+def _keypoint_rows(told: Mapping[str, Any]) -> int:
+    """How many rows keypoints take behind the classes. What is no shape is refused when the model is recognised."""
+    shape = told.get("kpt_shape")
+    return math.prod(shape) if isinstance(shape, list) and all(isinstance(side, int) for side in shape) else 0
 
 
 def _told_batch(plan: Plan) -> int:
@@ -96,7 +105,7 @@ def _told_by_source(path: Path, name: str, options: BuildOptions) -> tuple[Model
     """The same, from the ONNX file that a plan was built from."""
     with needing_onnx("models build"):
         from streamproc.repository.source import read_source
-    source = read_source(path, name=name, size=options.size, max_batch=options.max_batch)
+    source = read_source(path, name=name, size=options.size, max_batch=options.max_batch, kind=options.head)
     width, height = source.intake.size
     picture = (3, height, width) if source.intake.channels_first else (height, width, 3)
     first = source.fixed_batch or -1

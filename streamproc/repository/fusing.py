@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 
 from streamproc.engines.base import TensorInfo
 from streamproc.errors import ModelError
+from streamproc.graphs.grid import add_grid_decoding
 from streamproc.graphs.intake import add_uint8_intake
 from streamproc.graphs.precision import to_fp16, to_int8
 from streamproc.graphs.reading import inputs_of, serialise
 from streamproc.graphs.suppression import DETECTIONS, Suppression, add_efficient_nms, add_suppression
+from streamproc.grids import grids_of
 from streamproc.models.heads import Thresholds
 from streamproc.models.spec import recognise
 from streamproc.repository.calibration import DEFAULT_PICTURES, find_calibration
@@ -76,6 +78,7 @@ def fuse(source: Source, options: BuildOptions) -> FusedModel:
             channels_first=source.intake.channels_first,
             size=source.intake.size,
             batch=batch,
+            pixels=source.intake.pixels,
         )
     wanted = _precision(source, options)
     calibration = _Calibration.of(source, options) if wanted == "int8" else None
@@ -135,12 +138,12 @@ def verify(source: Source, fused: FusedModel, options: BuildOptions) -> tuple[Ve
 
 def _samples(source: Source, options: BuildOptions) -> tuple[list[Sample], bool]:
     """The pictures to compare on, and whether that is a drawn one, as there are no others."""
-    size = source.intake.size
+    size, fit = source.intake.size, source.intake.fit
     if options.verify:
-        return list(read_samples(find_pictures(options.verify, limit=_VERIFIED_PICTURES), size)), False
+        return list(read_samples(find_pictures(options.verify, limit=_VERIFIED_PICTURES), size, fit)), False
     if options.calibration is not None:
-        return list(find_calibration(options.calibration, limit=_VERIFIED_PICTURES).samples(size)), False
-    return [drawn_sample(size)], True
+        return list(find_calibration(options.calibration, limit=_VERIFIED_PICTURES).samples(size, fit)), False
+    return [drawn_sample(size, fit)], True
 
 
 def _runner(
@@ -213,7 +216,8 @@ class _Calibration:
                 found,
                 DEFAULT_PICTURES,
             )
-        images = [np.repeat(one.image[None], batch, axis=0) for one in found.samples(source.intake.size)]
+        samples = found.samples(source.intake.size, source.intake.fit)
+        images = [np.repeat(one.image[None], batch, axis=0) for one in samples]
         return cls(name=str(found), batches=images)
 
 
@@ -231,18 +235,23 @@ def _in_openvino(plain: bytes, source: Source, calibration: _Calibration) -> Ope
     with needing_openvino("precision int8 in OpenVINO"):
         from streamproc.graphs.openvino_int8 import to_openvino_int8
 
-    metadata = {**source.info.metadata, "names": str(dict(enumerate(source.head.labels)))}
+    metadata = {**source.info.metadata, **source.head.metadata}
     return to_openvino_int8(plain, calibration.batches, metadata=metadata)
 
 
 def _suppression(source: Source, options: BuildOptions) -> Suppression | None:
     if source.layout is None and options.fuse_suppression:
-        raise ModelError(
-            f"model {source.name}: it suppresses overlapping boxes itself ({source.head.name}). "
-            "Leave fuse_suppression out."
-        )
+        reason = "it suppresses overlapping boxes itself"
+        if source.head.pose is not None or source.output is None:
+            reason = "fused suppression gives boxes alone, and its keypoints would be lost"
+        raise ModelError(f"model {source.name}: {reason} ({source.head.name}). Leave fuse_suppression out.")
     if source.layout is None or not options.suppresses:
         return None
+    if source.layout == "grid" and not options.fuse_intake:
+        raise ModelError(
+            f"model {source.name}: it takes blue, green and red from 0 to 255, which clients see by its own output "
+            "alone. Leave fuse_suppression or fuse_intake out."
+        )
     return Suppression(
         confidence=_or(options.confidence, 0.25),
         iou=_or(options.iou, 0.45),
@@ -252,8 +261,13 @@ def _suppression(source: Source, options: BuildOptions) -> Suppression | None:
 
 def _suppressed(graph: OnnxGraph, source: Source, options: BuildOptions, limits: Suppression) -> bytes:
     assert source.layout is not None  # or there is nothing to suppress
+    assert source.output is not None
+    layout, output = source.layout, source.output
+    if layout == "grid":
+        add_grid_decoding(graph, output=output.name, grids=grids_of(output.shape[1], source.intake.size))
+        layout = "objectness"
     add = add_efficient_nms if options.backend == "tensorrt" else add_suppression
-    add(graph, output=source.output.name, layout=source.layout, suppression=limits)
+    add(graph, output=output.name, layout=layout, suppression=limits)
     return _serialise(graph, source)
 
 

@@ -21,6 +21,9 @@ _SUITED = {
     "calibration",
     "calibration_pictures",
     "labels",
+    "head",
+    "pixels",
+    "fit",
     "verify",
 }
 
@@ -55,7 +58,16 @@ def write_int8(source: Path, output: Path, options: BuildOptions) -> WrittenMode
     with needing_onnx("models build"):
         from streamproc.repository.fusing import fuse, verify
         from streamproc.repository.source import read_source
-    found = read_source(source, name=source.stem, size=options.size, labels=resolve_labels(options.labels))
+    labels = resolve_labels(options.labels)
+    found = read_source(
+        source,
+        name=source.stem,
+        size=options.size,
+        labels=labels,
+        kind=options.head,
+        pixels=options.pixels,
+        fit=options.fit,
+    )
     fused = fuse(found, options)
     verified = verify(found, fused, options)
     assert fused.openvino is not None  # as backend and precision ask for it

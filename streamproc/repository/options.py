@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from streamproc.config import PixelsConfig
+from streamproc.config.model import HeadKind
 from streamproc.errors import ConfigError, Problem
 from streamproc.repository.policy import VersionPolicy
+from streamproc.types import Fit
 
-__all__ = ["Backend", "BuildOptions", "InstanceKind", "Precision", "Runtime", "check_options"]
+__all__ = ["DEFAULT_BATCH", "Backend", "BuildOptions", "InstanceKind", "Made", "Precision", "Runtime", "check_options"]
 
-Backend: TypeAlias = Literal["onnxruntime", "tensorrt", "openvino", "python"]
+Backend: TypeAlias = Literal["onnxruntime", "tensorrt", "openvino", "python", "ensemble"]
+Made: TypeAlias = Literal["graph", "plan", "function", "ensemble"]
+"""What a served model is made from: an ONNX file, a TensorRT plan, a Python function, or other models."""
+
 Runtime: TypeAlias = Literal["openvino", "onnxruntime"]
 Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 InstanceKind: TypeAlias = Literal["auto", "cpu", "gpu"]
 
 # The name is a folder, a key in requests and part of addresses.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+DEFAULT_BATCH = 8  # what one GPU inference gains from; a CPU serves smaller ones as well
 _MOST_BATCH = 256
 
 
@@ -27,12 +34,13 @@ _MOST_BATCH = 256
 class BuildOptions:
     """How a model is served. What is None is chosen for the model and the backend.
 
-    ``repository`` is the folder that the server reads. ``name``: the file's, without its suffix. ``version``: one more
-    than the newest; an existing one is overwritten only with ``replace``.
+    ``repository`` is the folder that the server reads. ``name``: the file's, without its suffix, or the function's.
+    ``version``: one more than the newest; an existing one is overwritten only with ``replace``.
 
     ``max_batch``: pictures in one batch, 8 for a model with an open batch; 0 leaves batching off, and the shapes then
     begin with the batch. ``size`` (width, height) decides for models that leave it open. ``fuse_intake``: the model
-    takes uint8 (height, width, 3) RGB and scales it itself. ``fuse_suppression``: it suppresses overlapping boxes
+    takes uint8 (height, width, 3) RGB and makes of it what it wants, ``pixels`` where that is not what its kind wants.
+    ``fit``: how pictures lie there, told to clients. ``fuse_suppression``: it suppresses overlapping boxes
     itself, from ``confidence`` (0.25) on, by ``iou`` (0.45), and gives ``max_detections`` (300) rows; None does so for
     TensorRT, where it replaces a copy of the raw output from the GPU (2.8 MB a picture of 640 x 640), and leaves it to
     the client elsewhere. ``calibration``: a folder of pictures or recordings like the cameras', for int8;
@@ -48,8 +56,9 @@ class BuildOptions:
     ``priority_levels``: 0 for none, else requests name 1 (first) to this, ``default_priority`` (the last) where they
     name none. ``version_policy``: which versions are served; None keeps what the model has, the newest at first.
 
-    ``labels``: ``coco``, a file, or the names; None takes the model's own. ``verify``: picture files, or folders of
-    them, on which the result is held against the source; those of the calibration, or a drawn picture, without any.
+    ``labels``: ``coco``, a file, or the names; None takes the model's own. ``head``: whether keypoints follow the
+    classes, where the file does not say. ``verify``: picture files, or folders of them, on which the result is held
+    against the source; those of the calibration, or a drawn picture, without any.
 
     For an existing plan: ``onnx``, the file it was built from, which tells its tensors; ``tensorrt_version`` of the
     server ("10.3" or in full), ``compute_capability`` of its GPU ("8.6"; asked of nvidia-smi where that is), and
@@ -65,6 +74,8 @@ class BuildOptions:
     max_batch: int | None = None
     size: tuple[int, int] | None = None
     fuse_intake: bool = True
+    pixels: PixelsConfig | None = None
+    fit: Fit | Literal["auto"] = "auto"
     fuse_suppression: bool | None = None
     confidence: float | None = None
     iou: float | None = None
@@ -73,6 +84,7 @@ class BuildOptions:
     calibration: Path | None = None
     calibration_pictures: int | None = None
     labels: Literal["coco"] | Path | tuple[str, ...] | None = None
+    head: HeadKind = "auto"
     instances: int | None = None
     instance_kind: InstanceKind = "auto"
     threads: int | None = None
@@ -105,13 +117,13 @@ class BuildOptions:
         return self.backend == "openvino" or (self.backend == "python" and self.runtime != "onnxruntime")
 
 
-def check_options(options: BuildOptions, *, of_plan: bool = False) -> None:
-    """Every rule that needs no model; ``of_plan``: it is built around an existing plan.
+def check_options(options: BuildOptions, *, made_from: Made = "graph") -> None:
+    """Every rule that needs no model.
 
     Raises:
         ConfigError: all that is wrong, each with its remedy.
     """
-    problems = [*_bad_numbers(options), *_bad_pairs(options), *_out_of_place(options, of_plan)]
+    problems = [*_bad_numbers(options), *_bad_pairs(options, made_from), *_out_of_place(options, made_from)]
     if options.name is not None and not _NAME.fullmatch(options.name):
         expected = "letters, digits, '.', '_' and '-', the first a letter or digit"
         problems.append(_problem("name", options.name, expected, "Choose another name."))
@@ -140,7 +152,7 @@ def _bad_numbers(options: BuildOptions) -> Iterator[Problem]:
             yield _problem(key, str(value), f"{least} to {most}", "Correct it.")
 
 
-def _bad_pairs(options: BuildOptions) -> Iterator[Problem]:
+def _bad_pairs(options: BuildOptions, made_from: Made) -> Iterator[Problem]:
     precision, backend = options.precision, options.backend
     if precision == "bf16" and not options.runs_openvino:
         yield _problem(
@@ -159,6 +171,9 @@ def _bad_pairs(options: BuildOptions) -> Iterator[Problem]:
         yield _problem("fuse_suppression", "True", expected, remedy)
     if precision == "int8" and not options.fuse_intake:
         yield _problem("fuse_intake", "False", "True with precision int8", "Leave it out, or choose another precision.")
+    if options.pixels is not None and not options.fuse_intake:
+        expected, remedy = "no pixels without a fused intake", "Leave one of them out: only that can have them within."
+        yield _problem("pixels", str(options.pixels), expected, remedy)
     if options.runtime is not None and backend != "python":
         yield _problem("runtime", options.runtime, "a runtime with backend python only", "Leave it out.")
     limits = {"confidence": options.confidence, "iou": options.iou, "max_detections": options.max_detections}
@@ -167,7 +182,7 @@ def _bad_pairs(options: BuildOptions) -> Iterator[Problem]:
             yield _problem(key, str(value), "it with fused suppression only", "Fuse suppression, or leave it out.")
     if backend == "tensorrt" and options.instance_kind == "cpu":
         yield _problem("instance_kind", "cpu", "gpu for TensorRT", "Choose gpu, or another backend.")
-    if options.runs_openvino and options.instance_kind == "gpu":
+    if options.runs_openvino and options.instance_kind == "gpu" and made_from != "function":
         yield _problem("instance_kind", "gpu", "cpu for OpenVINO", "Choose cpu, or another backend.")
     if backend == "tensorrt" and options.threads is not None:
         yield _problem("threads", str(options.threads), "no threads for TensorRT", "Leave it out: the GPU schedules.")
@@ -180,8 +195,16 @@ def _bad_pairs(options: BuildOptions) -> Iterator[Problem]:
         yield _problem("max_batch", "0", "batching, for priorities or a queue delay", remedy)
 
 
-# What changes a graph, and what tells of a plan; each is without effect on the other.
+_BACKENDS: Mapping[Made, tuple[tuple[Backend, ...], str]] = {
+    "graph": (("onnxruntime", "tensorrt", "openvino", "python"), "one that runs ONNX files"),
+    "plan": (("tensorrt",), "tensorrt, which alone runs plans"),
+    "function": (("python",), "python, which alone calls functions"),
+    "ensemble": (("ensemble",), "ensemble: its models have backends of their own"),
+}
+# What changes a graph, what tells of a plan, and so on; each is without effect on what is made from something else.
 _OF_GRAPHS = (
+    "pixels",
+    "fit",
     "fuse_suppression",
     "confidence",
     "iou",
@@ -192,20 +215,39 @@ _OF_GRAPHS = (
     "verify",
 )
 _OF_PLANS = ("onnx", "tensorrt_version", "compute_capability", "plan_compute_capability")
+_OF_MODEL_FILES = (*_OF_GRAPHS, *_OF_PLANS, "size", "head", "runtime", "threads", "fuse_intake")
+_OF_ONE_MODEL = (
+    "max_batch",
+    "instances",
+    "instance_kind",
+    "queue_delay_us",
+    "queue_timeout_ms",
+    "queue_size",
+    "priority_levels",
+    "default_priority",
+)
+_NOT_FOR: Mapping[Made, tuple[tuple[str, ...], str]] = {
+    "graph": (_OF_PLANS, "it for an existing plan only"),
+    "plan": (_OF_GRAPHS, "it for an ONNX file only"),
+    "function": (_OF_MODEL_FILES, "it for a model file only"),
+    "ensemble": ((*_OF_MODEL_FILES, *_OF_ONE_MODEL), "it for the models of an ensemble only"),
+}
+_DEFAULTS = {field.name: field.default for field in fields(BuildOptions)}
 
 
-def _out_of_place(options: BuildOptions, of_plan: bool) -> Iterator[Problem]:
-    if of_plan and options.backend != "tensorrt":
-        yield _problem("backend", options.backend, "tensorrt, which alone runs plans", "Choose it, or an ONNX file.")
-    if of_plan and options.onnx is None:
+def _out_of_place(options: BuildOptions, made_from: Made) -> Iterator[Problem]:
+    backends, expected = _BACKENDS[made_from]
+    if options.backend not in backends:
+        yield _problem("backend", options.backend, expected, "Choose it, or make the model from something else.")
+    if made_from == "plan" and options.onnx is None:
         for key in ("size", "max_batch"):
             if getattr(options, key) is not None:
                 remedy = "Leave it out: the plan has it. Or name the ONNX file that it was built from."
                 yield _problem(key, str(getattr(options, key)), "it for a plan with onnx only", remedy)
-    for key in _OF_GRAPHS if of_plan else _OF_PLANS:
+    keys, expected = _NOT_FOR[made_from]
+    for key in keys:
         value = getattr(options, key)
-        if value not in (None, "auto", ()):
-            expected = "it for an ONNX file only" if of_plan else "it for an existing plan only"
+        if value != _DEFAULTS[key]:
             yield _problem(key, str(value), expected, "Leave it out.")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from streamproc.errors import ModelError
 from streamproc.preprocess import letterbox_into
-from streamproc.types import Letterbox, Picture, UInt8Array
+from streamproc.types import Fit, Letterbox, Picture, UInt8Array
 
 __all__ = ["PICTURE_SUFFIXES", "Sample", "as_sample", "drawn_sample", "find_pictures", "read_samples"]
 
@@ -47,8 +47,8 @@ def find_pictures(places: Iterable[Path], *, limit: int) -> tuple[Path, ...]:
     return tuple(found[int(index * step)] for index in range(min(limit, len(found))))
 
 
-def read_samples(paths: Iterable[Path], size: tuple[int, int]) -> Iterator[Sample]:
-    """Pictures one by one, letterboxed to ``size`` (width, height).
+def read_samples(paths: Iterable[Path], size: tuple[int, int], fit: Fit = "letterbox") -> Iterator[Sample]:
+    """Pictures one by one, fitted into ``size`` (width, height).
 
     Raises:
         ModelError: a file cannot be read as a picture.
@@ -57,10 +57,10 @@ def read_samples(paths: Iterable[Path], size: tuple[int, int]) -> Iterator[Sampl
         bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
         if bgr is None or min(bgr.shape[:2]) < 2:
             raise ModelError(f"{path}: it cannot be read as a picture. Remove it, or name others.")
-        yield as_sample(path.name, np.asarray(bgr, dtype=np.uint8), size)
+        yield as_sample(path.name, np.asarray(bgr, dtype=np.uint8), size, fit)
 
 
-def drawn_sample(size: tuple[int, int]) -> Sample:
+def drawn_sample(size: tuple[int, int], fit: Fit = "letterbox") -> Sample:
     """A picture for when there is none: shapes of every colour and size on noise, always the same."""
     generator = np.random.default_rng(8400)
     canvas = generator.integers(90, 160, (720, 1280, 3), dtype=np.uint8)
@@ -69,11 +69,11 @@ def drawn_sample(size: tuple[int, int]) -> Sample:
         x, y, across = (int(value) for value in generator.integers((0, 0, 20), (1280, 720, 200)))
         cv2.rectangle(canvas, (x, y), (x + across, y + 2 * across), colour, -1)
         cv2.circle(canvas, (x + across // 2, y), across // 2, colour[::-1], -1)
-    return as_sample("a drawn picture", canvas, size)
+    return as_sample("a drawn picture", canvas, size, fit)
 
 
-def as_sample(name: str, bgr: UInt8Array, size: tuple[int, int]) -> Sample:
-    """A decoded picture (height, width, 3), letterboxed to ``size`` (width, height).
+def as_sample(name: str, bgr: UInt8Array, size: tuple[int, int], fit: Fit = "letterbox") -> Sample:
+    """A decoded picture (height, width, 3), fitted into ``size`` (width, height).
 
     It goes the way of a camera's picture: 4:2:0 first, whose sides are even, then as :mod:`streamproc.preprocess` does.
     """
@@ -82,6 +82,6 @@ def as_sample(name: str, bgr: UInt8Array, size: tuple[int, int]) -> Sample:
     y, chroma = planar[:height], planar[height:].reshape(2, height // 2, width // 2)
     picture = Picture(planes=(y, chroma[0], chroma[1]), layout="yuv420p")
     image = np.empty((size[1], size[0], 3), dtype=np.uint8)
-    letterbox = letterbox_into(picture, image)
+    letterbox = letterbox_into(picture, image, fit=fit)
     image.setflags(write=False)
     return Sample(name=name, image=image, letterbox=letterbox)

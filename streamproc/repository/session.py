@@ -63,10 +63,12 @@ class Session:
 
 def as_input(images: UInt8Array, intake: Intake) -> NDArray[Any]:
     """Pictures (batch, height, width, 3) as a model with that intake wants them, the straightforward way."""
-    values = images.transpose(0, 3, 1, 2) if intake.channels_first else images
-    if intake.dtype == "uint8":
-        return np.ascontiguousarray(values)
-    return np.ascontiguousarray(values.astype(np.float32) / np.float32(255), dtype=intake.dtype)
+    pixels = intake.pixels
+    values: NDArray[Any] = images[..., ::-1] if pixels.color == "bgr" else images
+    if intake.dtype != "uint8":
+        values = (values - np.array(pixels.mean, np.float32)) * np.array(pixels.scale, np.float32)
+    values = values.transpose(0, 3, 1, 2) if intake.channels_first else values
+    return np.ascontiguousarray(values, dtype=intake.dtype)
 
 
 def _cause(exc: BaseException) -> str:

@@ -6,20 +6,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from streamproc.config import PixelsConfig
+from streamproc.config.model import HeadKind
 from streamproc.engines.base import ModelInfo, TensorInfo
-from streamproc.engines.intake import Intake, check_outputs, plan_intake
+from streamproc.engines.intake import Intake, check_outputs, plan_intake, settle_pictures
 from streamproc.errors import ModelError
+from streamproc.graphs.batch import add_batch_axis
 from streamproc.graphs.reading import inputs_of, metadata_of, outputs_of, read_onnx, serialise
 from streamproc.models.spec import Head, recognise
+from streamproc.repository.options import DEFAULT_BATCH
 from streamproc.repository.session import Session
+from streamproc.types import Fit
 
-__all__ = ["DEFAULT_BATCH", "OnnxGraph", "Source", "read_source"]
+__all__ = ["OnnxGraph", "Source", "read_source"]
 
 OnnxGraph: TypeAlias = Any
 """An ``onnx.ModelProto``, which has no types that a checker could use."""
 
-DEFAULT_BATCH = 8  # what one GPU inference gains from; a CPU serves smaller ones as well
-_LAYOUTS: dict[str, Literal["raw", "objectness"]] = {"yolo": "raw", "yolo with objectness": "objectness"}
+_LAYOUTS: dict[str, Literal["raw", "objectness", "grid"]] = {
+    "yolo": "raw",
+    "yolo with objectness": "objectness",
+    "yolox": "grid",
+}
 _STATIC = {"QuantizeLinear", "DequantizeLinear", "QLinearConv"}
 _DYNAMIC = {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"}
 
@@ -28,7 +36,8 @@ _DYNAMIC = {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"}
 class Source:
     """A detector as its file has it.
 
-    ``head`` reads its ``output``; ``layout`` is how that lies, None where the model suppresses boxes itself.
+    ``head`` reads its ``output``, None where it needs several; ``layout`` is how that lies, None where nothing can be
+    fused behind it.
     ``quantised``: how its weights were made int8, if they were. ``max_batch``: the server's, 0 without batching.
     """
 
@@ -40,8 +49,8 @@ class Source:
     max_batch: int
     info: ModelInfo
     head: Head
-    output: TensorInfo
-    layout: Literal["raw", "objectness"] | None
+    output: TensorInfo | None
+    layout: Literal["raw", "objectness", "grid"] | None
     quantised: Literal["static", "dynamic"] | None
 
     @property
@@ -60,11 +69,15 @@ def read_source(
     max_batch: int | None = None,
     splits_batches: bool = False,
     labels: tuple[str, ...] | None = None,
+    kind: HeadKind = "auto",
+    pixels: PixelsConfig | None = None,
+    fit: Fit | Literal["auto"] = "auto",
 ) -> Source:
     """Read a detector, and run it once where the file does not tell the shapes of its outputs.
 
     ``max_batch`` of the server: 0 for no batching, None for the default. ``splits_batches``: what serves it feeds a
-    model of a fixed batch piece by piece.
+    model of a fixed batch piece by piece. ``labels``, ``kind``, ``pixels`` and ``fit`` go before what the file says of
+    itself.
 
     Raises:
         ModelError: it cannot be read or run, it is no detector of a supported kind, or it cannot take that batch.
@@ -73,12 +86,19 @@ def read_source(
     inputs = inputs_of(graph)
     intake = plan_intake(name, inputs, max_batch="auto", auto_batch=max(1, _or_default(max_batch)), size=size)
     batch = _agree_batch(name, intake, max_batch, splits_batches)
+    if not intake.open_batch and intake.max_batch == 1:
+        add_batch_axis(graph)
     serialised = serialise(graph, of=f"model {name} ({path})", remedy="Choose a smaller model.")
     outputs = _stated_outputs(graph, inputs) or Session(serialised, f"model {name} ({path})").outputs(intake)
     check_outputs(name, outputs, 1 if intake.open_batch else intake.max_batch)
     single = tuple(replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in outputs)
-    info = ModelInfo(name=name, size=intake.size, inputs=inputs, outputs=single, metadata=metadata_of(graph))
-    head = recognise(info, labels)
+    metadata = metadata_of(graph)
+    intake = settle_pictures(name, intake, single, pixels=pixels, fit=fit, metadata=metadata)
+    if intake.fit != "letterbox":
+        metadata["fit"] = intake.fit  # for readers of what is built, whose outputs may not tell
+    info = ModelInfo(name=name, size=intake.size, inputs=inputs, outputs=single, metadata=metadata, fit=intake.fit)
+    head = recognise(info, labels, kind=kind)
+    info = replace(info, metadata={**info.metadata, **head.metadata})
     return Source(
         name=name,
         path=path,
@@ -118,15 +138,15 @@ def _stated_outputs(graph: OnnxGraph, inputs: tuple[TensorInfo, ...]) -> tuple[T
     return tuple(replace(tensor, shape=(abs(tensor.shape[0]), *tensor.shape[1:])) for tensor in outputs)
 
 
-def _read_by(head: Head, info: ModelInfo) -> TensorInfo:
-    """The one of the outputs that a head reads: the first that is recognised alone."""
+def _read_by(head: Head, info: ModelInfo) -> TensorInfo | None:
+    """The one of the outputs that a head reads: the first that is recognised alone; None where it needs several."""
     for tensor in info.outputs:
         try:
             if recognise(replace(info, outputs=(tensor,)), head.labels).name == head.name:
                 return tensor
         except ModelError:
             continue
-    raise AssertionError("a head reads one of the outputs")
+    return None
 
 
 def _quantisation(graph: OnnxGraph) -> Literal["static", "dynamic"] | None:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import pytest_asyncio
 
-from streamproc.config import EngineConfig, ModelConfig
+from streamproc.config import EngineConfig, ModelConfig, PixelsConfig
 from streamproc.engines.base import Engine, Slot
 from streamproc.engines.null import NullEngine
 from streamproc.engines.onnxruntime import OnnxRuntimeEngine
@@ -26,7 +26,7 @@ from streamproc.errors import EngineError
 from streamproc.types import UInt8Array
 from tests.engines import Kind, open_model
 from tests.fakes import FakeEngine
-from tests.tiny_models import save_fragile, save_means
+from tests.tiny_models import InputType, save_fragile, save_means
 from tests.triton import RunningServer
 
 BATCH = 4
@@ -274,3 +274,32 @@ async def test_a_closed_engine_leaves_nothing_behind(kind: str, tmp_path: Path, 
     assert not [name for name in os.listdir("/dev/shm") if name.startswith(f"streamproc-{os.getpid()}-")]
     names = {thread.name for thread in threading.enumerate()}
     assert not any(name.startswith(("onnxruntime", "triton_")) for name in names)
+
+
+@pytest.mark.parametrize("kind", [OpenVinoEngine, OnnxRuntimeEngine])
+@pytest.mark.parametrize("channels_first", [True, False])
+@pytest.mark.parametrize(
+    ("dtype", "pixels"),
+    [
+        ("float32", PixelsConfig(color="bgr", scale=(1, 1, 1))),
+        ("float32", PixelsConfig(mean=(123.675, 116.28, 103.53), scale=(0.01712, 0.01751, 0.01743))),
+        ("float16", PixelsConfig(color="bgr", mean=(104, 117, 123), scale=(0.5, 0.25, -0.125))),
+        ("float32", PixelsConfig(color="bgr", mean=(127.5,) * 3, scale=(0.0078125,) * 3)),
+        ("uint8", PixelsConfig(color="bgr")),
+    ],
+)
+async def test_a_model_gets_the_pixels_that_it_wants(
+    kind: Kind, tmp_path: Path, channels_first: bool, dtype: InputType, pixels: PixelsConfig
+) -> None:
+    path = save_means(tmp_path / "means.onnx", dtype=dtype, channels_first=channels_first, size=(64, 32))
+    engine = await open_model(kind, path, name="means", precision="fp32", max_batch=2, pixels=pixels)
+    images = np.random.default_rng(2).integers(0, 256, (2, 32, 64, 3), dtype=np.uint8)
+    try:
+        async with engine.lease() as slot:
+            slot.images[:] = images
+            found = (await engine.infer(slot, 2))["means"].copy()
+    finally:
+        await engine.close()
+    ordered = images.mean(axis=(1, 2))[:, :: -1 if pixels.color == "bgr" else 1]
+    factor = np.array(pixels.scale or (1 if dtype == "uint8" else 1 / 255))
+    np.testing.assert_allclose(found, (ordered - pixels.mean) * factor, rtol=2e-3, atol=2e-3)

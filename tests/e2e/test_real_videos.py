@@ -74,3 +74,19 @@ def test_models_of_every_kind_find_people(tmp_path: Path, shared_data: Path, mod
     found = [d for row in rows for d in row["detections"]]
     assert len(found) >= 3 * len(rows) > 0
     assert {d["label"] for d in found} == {"person"}
+
+
+@pytest.mark.shared_data
+def test_yolox_needs_nothing_but_its_path(tmp_path: Path, shared_data: Path) -> None:
+    """Its pictures, in blue, green and red up to 255 and in the top left corner, are nobody's business."""
+    video = shared_data / "videos" / "pedestrians_street_1080p.mp4"
+    config = write_config(
+        tmp_path,
+        model={"path": shared_data / "models" / "yolox_nano.onnx", "labels": "coco"},
+        file={"path": str(tmp_path / "found.jsonl")},
+        cameras={"street": {"url": video, "classes": ["person"], "realtime": False, "sample_fps": 2}},
+    )
+    done = streamproc("run", config)
+    assert done.code == 0, done.err
+    rows = [json.loads(line) for line in (tmp_path / "found.jsonl").read_text().splitlines()]
+    assert sum(len(row["detections"]) for row in rows) >= 5 * len(rows) > 0

@@ -18,10 +18,12 @@ from streamproc.config import (
     Config,
     ModelConfig,
     MqttConfig,
+    PixelsConfig,
     RtspConfig,
     check_classes,
     config_schema,
 )
+from streamproc.config.pixels import parse_pixels
 from streamproc.errors import ConfigError, ModelError
 from streamproc.labels import COCO_80, read_labels, resolve_labels
 from tests.configs import MODEL, SECRET, camera, load, make_world, problems, with_section
@@ -91,6 +93,11 @@ def test_defaults(folder: Path) -> None:
     assert (config.model.confidence, config.model.iou, config.model.max_detections) == (0.25, 0.45, 300)
     assert not config.tracking.fill
     assert (config.tracking.algorithm, config.engine.max_batch, config.mqtt) == ("bytetrack", "auto", None)
+
+
+def test_what_a_model_tells_of_each_object(folder: Path) -> None:
+    assert load(folder, with_section(MODEL)).model.head == "auto"
+    assert load(folder, with_section(MODEL[:-1] + ", head: pose}")).model.head == "pose"
 
 
 def test_the_null_engine_needs_no_model_file(folder: Path) -> None:
@@ -300,6 +307,52 @@ class TestLabels:
             read_labels(folder / name)
 
 
+class TestPixels:
+    @pytest.mark.parametrize(
+        ("keys", "mean", "scale"),
+        [
+            ("color: bgr", (0, 0, 0), None),
+            ("scale: 1", (0, 0, 0), (1, 1, 1)),
+            ("mean: 127.5, scale: 0.0078125", (127.5,) * 3, (0.0078125,) * 3),
+            ("mean: [104, 117, 123], scale: [1, 0.5, -1]", (104, 117, 123), (1, 0.5, -1)),
+        ],
+    )
+    def test_one_number_stands_for_three(
+        self, folder: Path, keys: str, mean: tuple[float, ...], scale: tuple[float, ...] | None
+    ) -> None:
+        pixels = load(folder, with_section(f"model: {{path: yolov8n.onnx, pixels: {{{keys}}}}}")).model.pixels
+        assert pixels is not None
+        assert (pixels.mean, pixels.scale) == (mean, scale)
+
+    def test_left_out_the_model_tells(self, folder: Path) -> None:
+        model = load(folder, with_section("site: local")).model
+        assert (model.pixels, model.fit) == (None, "auto")
+
+    def test_with_a_server_of_our_own_the_model_is_built_for_them(self, folder: Path) -> None:
+        model = "model: {path: yolov8n.onnx, pixels: {color: bgr}, fit: stretch}"
+        config = load(folder, with_section(f"{model}\nengine: {{kind: triton, managed: true}}"))
+        assert config.model.pixels == PixelsConfig(color="bgr")
+
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ({}, None),
+            ({"color": "bgr"}, PixelsConfig(color="bgr")),
+            ({"mean": "104,117,123", "scale": "1"}, PixelsConfig(mean=(104, 117, 123), scale=(1, 1, 1))),
+        ],
+    )
+    def test_from_a_command_line(self, given: dict[str, str], expected: PixelsConfig | None) -> None:
+        assert parse_pixels(**({"color": None, "mean": None, "scale": None} | given)) == expected
+
+    def test_from_a_command_line_that_is_wrong(self) -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse_pixels(color=None, mean="1,2", scale="x")
+        assert [(problem.key, problem.found) for problem in caught.value.problems] == [
+            ("--mean", "'1,2'"),
+            ("--scale", "'x'"),
+        ]
+
+
 class TestModelsMadeInCode:
     def test_look_at_no_file(self) -> None:
         gate = CameraConfig(url="no.mp4", files=(Path("no.mp4"),), loop=True)
@@ -322,7 +375,7 @@ class TestSchema:
         json.dumps(schema)
         assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
         assert list(schema["properties"]) == [
-            "site", "engine", "model", "budget", "tracking", "mqtt", "file", "video", "rtsp", "cameras",
+            "site", "engine", "model", "models", "budget", "tracking", "mqtt", "file", "video", "rtsp", "cameras",
         ]  # fmt: skip
         for section in (schema, *schema["$defs"].values()):
             assert section["additionalProperties"] is False

@@ -25,6 +25,16 @@ def with_model(keys: str, engine: str = "openvino") -> str:
     return f"{GATE}\nengine: {{kind: {engine}}}\nmodel: {{{keys}}}\n"
 
 
+def pixels(keys: str) -> str:
+    """The smallest configuration, its model's pixels having these keys."""
+    return with_model(f"path: yolov8n.onnx, pixels: {{{keys}}}")
+
+
+def models(text: str, more: str = "") -> str:
+    """The smallest configuration with these models on its detector, and further sections."""
+    return with_section(f"models: {{{text}}}\n{more}")
+
+
 def triton(keys: str) -> str:
     """A configuration whose engine section has these keys besides its kind."""
     return f"{GATE}\nengine: {{kind: triton, {keys}}}\nmodel: {{name: m}}\n"
@@ -169,6 +179,7 @@ VALUES = [
         "engine.kind: openvino",
     ),
     (with_section(MODEL[:-1] + ", labels: cocoo}"), "model.labels", "'cocoo'", "coco, or a labels file", LOOKED),
+    (with_section(MODEL[:-1] + ", head: posse}"), "model.head", "'posse'", "auto, detector, pose", "mean 'pose'?"),
     (with_section(MODEL[:-1] + ", labels: no_labels.txt}"), "model.labels", "'no_labels.txt'", "class name", "a line"),
     (with_section(MODEL[:-1] + ", labels: latin1.txt}"), "model.labels", "'latin1.txt'", "class name", "UTF-8"),
     (with_section(MODEL[:-1] + ", labels: [1]}"), "model.labels", "not text", "a list of class names", "quote names"),
@@ -177,6 +188,71 @@ VALUES = [
     (with_section(MODEL[:-1] + ", size: [640]}"), "model.size", "a list", "a list of 2", "size: [640, 640]"),
     (with_section(MODEL[:-1] + ", size: [640, 650]}"), "model.size[1]", "650", "a multiple of 32", "Correct"),
     (with_section(MODEL[:-1] + ", iou: 7}"), "model.iou", "7", "a number from 0 to 1", "iou: 0.45"),
+    # pixels
+    (with_model("path: yolov8n.onnx, fit: fill"), "model.fit", "'fill'", "letterbox, top_left, stretch", "choose one"),
+    (with_model("path: yolov8n.onnx, fit: streched"), "model.fit", "'streched'", "auto, letterbox", "'stretch'?"),
+    (pixels("color: bgra"), "model.pixels.color", "'bgra'", "one of rgb, bgr", "'bgr'?"),
+    (pixels("colour: bgr"), "model.pixels.colour", "unknown", "one of color, mean, scale", "'color'?"),
+    (pixels("mean: 256, scale: 1"), "model.pixels.mean", "256", "a number from 0 to 255", "mean: 127.5"),
+    (pixels("mean: [1, 2], scale: 1"), "model.pixels.mean", "a list", "a list of three", "103.53]"),
+    (pixels("mean: .nan, scale: 1"), "model.pixels.mean", "not-a-number", "from 0 to 255", "mean: 127.5"),
+    (pixels("mean: high, scale: 1"), "model.pixels.mean", "'high'", "from 0 to 255", "mean: 127.5"),
+    (pixels("mean: true, scale: 1"), "model.pixels.mean", "true", "a number from 0 to 255 or a list of 3", "Write"),
+    (pixels("mean: [0.485, 0.456, 0.406], scale: 1"), "model.pixels.mean", "a list", "from 0 to 255", "by 255"),
+    (pixels("mean: 127.5"), "model.pixels.scale", "nothing", "a scale beside the mean", "0.003922"),
+    (pixels("scale: 0"), "model.pixels.scale", "0", "that is not 0", "scale: 1 for"),
+    (pixels("scale: [1, 0, 1]"), "model.pixels.scale", "a list", "that is not 0", "scale: 1 for"),
+    (pixels("scale: .inf"), "model.pixels.scale", "inf", "from -255 to 255", "leave it out"),
+    (pixels("scale: 1000"), "model.pixels.scale", "1000", "from -255 to 255", "leave it out"),
+    (pixels("scale: false"), "model.pixels.scale", "false", "a number from -255 to 255 or", "scale: 1"),
+    (with_model("path: yolov8n.onnx, pixels: bgr"), "model.pixels", "'bgr'", "the keys color, mean", "such as color:"),
+    (with_model("name: m, pixels: {color: bgr}", "triton"), "model.pixels", "a section", "no pixels", "--color"),
+    # models
+    (models("a: {}"), "models.a.path", "nothing", "an ONNX model", "path: yolov8n.onnx"),
+    (models("a b: {path: yolov8n.onnx}"), "models.'a b'", "'a b'", "a name of letters", "replace other characters"),
+    (models("detector: {path: yolov8n.onnx}"), "models", "a model named detector", "another name", "the section model"),
+    (models("a: {path: yolov8n.onnx, on: b}"), "models", "a on 'b'", "one of detector, a", "on: detector"),
+    (models("a: {path: yolov8n.onnx, on: a}"), "models", "a on itself", "no circle", "stand on detector"),
+    (
+        models("a: {path: yolov8n.onnx, head: embedding}, b: {path: yolov8n.onnx, on: a}"),
+        "models",
+        "b on a, which finds no objects",
+        "objects",
+        "Let b stand on detector",
+    ),
+    (models("a: {path: yolov8n.onnx, head: text}"), "models.a.head", "'text'", "ctc, embedding", "choose one"),
+    (
+        models("a: {path: yolov8n.onnx, head: embedding, beam: 3}"),
+        "models.a.beam",
+        "3",
+        "beam only with head: ctc",
+        "or remove beam",
+    ),
+    (models("a: {path: yolov8n.onnx, rectify: stn.onnx}"), "models.a.rectify", "'stn.onnx'", "an ONNX model", LOOKED),
+    (models("a: {path: yolov8n.onnx, crop: {expand: -1}}"), "models.a.crop.expand", "-1", "from 0 to 2", "expand"),
+    (models("a: {path: yolov8n.onnx, every_s: -1}"), "models.a.every_s", "-1", "from 0", "every_s"),
+    (models("a: {path: yolov8n.onnx, per_track: {votes: 3}}"), "models.a.per_track.votes", "unknown", "vote", "mean"),
+    (
+        models("a: {path: yolov8n.onnx}", "tracking: {algorithm: none}"),
+        "cameras",
+        "live cameras without tracking",
+        "a tracker",
+        "algorithm: bytetrack",
+    ),
+    (
+        models("a: {path: yolov8n.onnx}", "tracking: {reid: {model: b}}"),
+        "tracking",
+        "reid by 'b'",
+        "head: embedding",
+        "Add it to models",
+    ),
+    (
+        f"{GATE}\n{MODEL}\nengine: {{kind: triton, managed: true}}\nmodels: {{a: {{path: yolov8n.onnx}}}}",
+        "models",
+        "a managed server without a repository",
+        "that has them all",
+        "engine.repository",
+    ),
     # engine, budget, tracking
     (with_section("engine: {kind: tflite}"), "engine.kind", "'tflite'", "openvino, onnxruntime, triton", "no others"),
     (with_section("engine: {kind: openvno}"), "engine.kind", "'openvno'", "openvino, onnxruntime", "mean 'openvino'?"),
@@ -243,8 +319,8 @@ VALUES = [
     (with_section("mqtt: {url: 'mqtts://h', tls: {certificate: a.pem}}"), "mqtt.tls.key", "nothing", "private", "Add"),
     (with_section("mqtt: {url: 'mqtts://h', tls: {key: a.pem}}"), "mqtt.tls.key", "'a.pem'", "no key without", "Add"),
     # live streams
-    (with_section("rtsp: {listen: '8554'}"), "rtsp.listen", "a port alone", "HOST:PORT", "127.0.0.1:8554 to serve"),
-    (with_section("rtsp: {listen: box}"), "rtsp.listen", "without a port", "HOST:PORT", "Add one: box:8554"),
+    (with_section("rtsp: {listen: '8554'}"), "rtsp.listen", "a port alone", "HOST:PORT", "127.0.0.1: before it"),
+    (with_section("rtsp: {listen: box}"), "rtsp.listen", "without a port", "HOST:PORT", "Add one, as in 127.0.0.1"),
     (with_section("rtsp: {listen: 'rtsp://h:1'}"), "rtsp.listen", "with ://", "HOST:PORT", "Remove what stands before"),
     (with_section("rtsp: {listen: 'h:1/x'}"), "rtsp.listen", "more than a host", "HOST:PORT", "alone, as in"),
     (with_section("rtsp: {listen: 'h:99999'}"), "rtsp.listen", "not usable", "1 to 65535", "Correct the port"),

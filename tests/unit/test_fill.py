@@ -82,6 +82,16 @@ def test_a_track_moves_on_and_keeps_size_class_and_confidence() -> None:
     assert predicted.detections.confidence.tolist() == pytest.approx([0.9])
 
 
+def test_keypoints_move_on_with_their_track() -> None:
+    seen = outlook(ids=(0, 8)).result
+    points = np.array([[[10, 20, 0.9]], [[110, 30, 0.8]]], np.float32)
+    seen = replace(seen, detections=replace(seen.detections, keypoints=points))
+    predicted = Outlook(result=seen, velocities=moving((24, -48), (24, -48))).at(frame(13))
+    assert predicted is not None
+    assert predicted.detections.keypoints is not None
+    np.testing.assert_allclose(predicted.detections.keypoints, [[[113, 24, 0.8]]], atol=1e-4)
+
+
 def test_what_has_no_track_is_not_expected_anywhere() -> None:
     predicted = outlook(ids=(0, 8)).at(frame(11))
     assert predicted is not None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streamproc.about import About, Child, Reading
 from streamproc.messages import (
     CameraStatusMessage,
     EventMessage,
@@ -27,6 +27,7 @@ from streamproc.messages import (
     schema_for,
 )
 from streamproc.types import CameraState, CameraStatus, Detections, Frame, FrameResult, Picture, Rotation
+from tests.schemas import faults
 
 CAPTURED_NS = 1_763_651_045_123_999_999
 
@@ -70,6 +71,69 @@ def test_what_is_predicted_says_so_and_nothing_else_does() -> None:
     described = schema["$defs"]["DetectionsMessage"]
     assert described["properties"]["predicted"]["default"] is False
     assert "predicted" not in described["required"]
+
+
+def test_keypoints_are_told_where_there_are_some() -> None:
+    plain = result()
+    points = np.array([[[10.26, 20, 0.12345], [30.04, 35.99, 1]]] * 2, np.float32)
+    pose = replace(plain, detections=replace(plain.detections, keypoints=points))
+    payload = encode_detections(pose, site="depot", age_ms=38.2)
+    told = b',"keypoints":[[10.3,20.0,0.123],[30.0,36.0,1.0]]'
+    assert payload.replace(told, b"") == encode_detections(plain, site="depot", age_ms=38.2)
+    assert payload.count(told) == 2
+    np.testing.assert_allclose(points[0, 0], [10.26, 20, 0.12345], rtol=1e-6, err_msg="what was found was changed")
+    found = decode_detections(payload).detections
+    assert [one.keypoints for one in found] == [((10.3, 20, 0.123), (30, 36, 1))] * 2
+    schema = schema_for("detections")
+    assert faults(json.loads(payload), schema, schema["$defs"]) == []
+    assert "keypoints" not in schema["$defs"]["DetectedObject"]["required"]
+
+
+def test_an_object_without_keypoints_has_none() -> None:
+    (found, _) = decode_detections(encode_detections(result(), site="depot", age_ms=0)).detections
+    assert found.keypoints == ()
+
+
+@pytest.mark.parametrize("keypoint", [[1.0, 2.0], [1.0, 2.0, 1.5], [1.0, "2", 0.5]])
+def test_schema_and_decoder_refuse_what_is_no_keypoint(keypoint: list[object]) -> None:
+    payload = json.loads(encode_detections(result(1), site="depot", age_ms=0))
+    payload["detections"][0]["keypoints"] = [keypoint]
+    with pytest.raises(ValueError, match="keypoints"):
+        decode_detections(json.dumps(payload).encode())
+
+
+def test_what_secondary_models_say_is_told_of_whom_it_is_said() -> None:
+    plate = Child(
+        model="plates",
+        label="plate",
+        confidence=0.8764,
+        box=(1.26, 2, 3.04, 4),
+        about=About(texts={"text": Reading(value="沪A1", confidence=0.9876)}),
+    )
+    about = About(
+        attributes={"colour": (Reading(value="red", confidence=0.6), Reading(value="blue", confidence=0.25))},
+        embeddings={"looks": np.array([0.6, 0.8], np.float32)},
+        children=(plate,),
+    )
+    told = json.loads(encode_detections(replace(result(), about=(None, about)), site="depot", age_ms=1))
+    first, second = told["detections"]
+    assert set(first) == {"track_id", "class_id", "label", "confidence", "box"}
+    assert {key: second[key] for key in set(second) - set(first)} == {
+        "attributes": {"colour": [{"label": "red", "confidence": 0.6}, {"label": "blue", "confidence": 0.25}]},
+        "embedding": {"looks": [0.6, 0.8]},
+        "children": [
+            {
+                "model": "plates",
+                "label": "plate",
+                "confidence": 0.876,
+                "box": [1.3, 2.0, 3.0, 4.0],
+                "text": {"text": {"text": "沪A1", "confidence": 0.988}},
+            }
+        ],
+    }
+    schema = schema_for("detections")
+    assert faults(told, schema, schema["$defs"]) == []
+    assert decode_detections(json.dumps(told).encode()).detections[1].children[0].text["text"].text == "沪A1"
 
 
 def test_nothing_found_is_an_empty_list() -> None:
@@ -183,29 +247,3 @@ def test_status_schema_holds_for_the_site_too() -> None:
 def test_schema_refuses_what_departs_from_the_contract(key: str, value: object) -> None:
     schema = schema_for("detections")
     assert faults({**example("detections"), key: value}, schema, schema["$defs"]) != []
-
-
-def faults(value: Any, node: dict[str, Any], defs: dict[str, Any]) -> list[str]:
-    """Where a value departs from a JSON Schema; knows the few keywords that these schemas use."""
-    if "$ref" in node:
-        return faults(value, defs[node["$ref"].rpartition("/")[2]], defs)
-    if "anyOf" in node:
-        branches = [faults(value, option, defs) for option in node["anyOf"]]
-        return [] if [] in branches else [f"{value!r} fits no branch"]
-    numbers = {"integer": int, "number": int | float}
-    kinds = {"object": dict, "array": list, "string": str, "boolean": bool, "null": type(None), **numbers}
-    if "type" in node and not isinstance(value, kinds[node["type"]]):
-        return [f"{value!r} is no {node['type']}"]
-    found = [f"{value!r} is none of {node['enum']}"] if value not in node.get("enum", [value]) else []
-    if isinstance(value, str) and not re.search(node.get("pattern", ""), value):
-        found.append(f"{value!r} does not match {node['pattern']}")
-    if isinstance(value, int | float) and not node.get("minimum", value) <= value <= node.get("maximum", value):
-        found.append(f"{value!r} is out of range")
-    if isinstance(value, dict):
-        found += [f"{key} is missing" for key in node["required"] if key not in value]
-        for key in value.keys() & node["properties"].keys():
-            found += faults(value[key], node["properties"][key], defs)
-    if isinstance(value, list):
-        items = node.get("prefixItems") or [node["items"]] * len(value)
-        found += [fault for item, inner in zip(value, items, strict=True) for fault in faults(item, inner, defs)]
-    return found

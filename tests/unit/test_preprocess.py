@@ -12,8 +12,8 @@ from av.video.reformatter import Colorspace, Interpolation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streamproc.preprocess import _scale, letterbox_into, to_bgr
-from streamproc.types import ColorMatrix, Letterbox, Picture, PixelLayout, Rotation, UInt8Array
+from streamproc.preprocess import _scale, crop_into, letterbox_into, to_bgr
+from streamproc.types import ColorMatrix, Fit, Letterbox, Picture, PixelLayout, Rotation, UInt8Array
 from tests.pictures import make_picture
 
 layouts = pytest.mark.parametrize("layout", get_args(PixelLayout))
@@ -188,3 +188,127 @@ def test_whole_steps_are_bilinear_to_the_bit(step: int, samples: tuple[int, ...]
     scaled = np.zeros((12, 20, *samples), np.uint8)
     _scale(plane, scaled)
     np.testing.assert_array_equal(scaled, cv2.resize(plane, (20, 12), interpolation=cv2.INTER_LINEAR))
+
+
+@pytest.mark.parametrize(
+    ("fit", "inner", "pad"),
+    [("letterbox", (64, 36), (0, 14)), ("top_left", (64, 36), (0, 0)), ("stretch", (64, 64), (0, 0))],
+)
+@rotations
+def test_every_fit(fit: Fit, inner: tuple[int, int], pad: tuple[int, int], rotation: Rotation) -> None:
+    y, u, v = scene(320, 180, full_range=False)
+    picture = make_picture(y, u, v, rotation=rotation)
+    if rotation in (90, 270):
+        inner, pad = inner[::-1], pad[::-1]
+    row = np.zeros((64, 64, 3), dtype=np.uint8)
+    letterbox = letterbox_into(picture, row, fit=fit)
+    assert (letterbox.inner, letterbox.pad) == (inner, pad)
+    (width, height), (left, top) = inner, pad
+    expected = np.full_like(row, 114)
+    expected[top : top + height, left : left + width] = cv2.resize(to_bgr(picture)[..., ::-1], inner)
+    assert np.abs(row.astype(int) - expected).mean() < 2 * CLOSE  # at a fifth of the size, the edge counts for more
+    corners = np.array([[left, top, left + width, top + height]], dtype=np.float32)
+    np.testing.assert_allclose(letterbox.to_source(corners), [[0, 0, *picture.size]], atol=1e-3)
+
+
+def plain_crop(picture: Picture, region: tuple[int, int, int, int], size: tuple[int, int]) -> UInt8Array:
+    """By way of a full-size picture, as everybody does it."""
+    left, top, right, bottom = region
+    rgb = np.ascontiguousarray(to_bgr(picture)[top:bottom, left:right, ::-1])
+    return np.asarray(cv2.resize(rgb, size), dtype=np.uint8)
+
+
+def colourful(width: int, height: int, *, pace: float = 1) -> tuple[UInt8Array, UInt8Array, UInt8Array]:
+    """Planes that change from sample to sample in every channel, though not at random."""
+    y, x = pace * np.mgrid[0:height, 0:width]
+    v, u = pace * np.mgrid[0 : (height + 1) // 2, 0 : (width + 1) // 2]
+    return (
+        (128 + 90 * np.sin(x / 5) * np.cos(y / 7)).astype(np.uint8),
+        (128 + 60 * np.sin(u / 4 + v / 9)).astype(np.uint8),
+        (128 + 60 * np.cos(v / 3 - u / 8)).astype(np.uint8),
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    size=st.tuples(st.integers(9, 120), st.integers(9, 90)),
+    box=st.tuples(*[st.floats(-30, 150)] * 4),
+    target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    layout=st.sampled_from(get_args(PixelLayout)),
+    rotation=st.sampled_from(get_args(Rotation)),
+    fit=st.sampled_from(get_args(Fit)),
+)
+def test_crops_are_those_of_the_full_size_picture(
+    size: tuple[int, int],
+    box: tuple[float, float, float, float],
+    target: tuple[int, int],
+    layout: PixelLayout,
+    rotation: Rotation,
+    fit: Fit,
+) -> None:
+    picture = make_picture(*colourful(*size, pace=0.25), layout=layout, rotation=rotation)
+    row = np.full((target[1], target[0], 3), 7, dtype=np.uint8)
+    letterbox = crop_into(picture, box, row, fit=fit)
+    region = letterbox.region
+    assert region is not None
+    left, top, right, bottom = region
+    assert 0 <= left < right <= picture.size[0]
+    assert 0 <= top < bottom <= picture.size[1]
+    assert letterbox == Letterbox.fit(picture.size, target, fit, region=region)
+    (width, height), (across, down) = letterbox.inner, letterbox.pad
+    expected = np.full_like(row, 114)
+    expected[down : down + height, across : across + width] = plain_crop(picture, region, letterbox.inner)
+    difference = np.abs(row.astype(int) - expected)
+    # Chroma is interpolated once here and twice there, and at a crop's edge only there with what lies beside it.
+    assert difference.mean() < 2
+    assert difference.max() < 10
+
+
+@pytest.mark.parametrize("layout", get_args(PixelLayout))
+@rotations
+@pytest.mark.parametrize("left", [20, 21])
+@pytest.mark.parametrize("top", [30, 31])
+def test_chroma_stays_beside_its_luma(layout: PixelLayout, rotation: Rotation, left: int, top: int) -> None:
+    """Half a sample to the side would cost ten times as much, as the next test shows."""
+    picture = make_picture(*colourful(320, 240), layout=layout, rotation=rotation)
+    row = np.zeros((64, 96, 3), dtype=np.uint8)
+    crop_into(picture, (left, top, left + 96, top + 64), row, fit="stretch")
+    expected = plain_crop(picture, (left, top, left + 96, top + 64), (96, 64))
+    assert np.abs(row.astype(int) - expected)[2:-2, 2:-2].mean() < 0.5
+
+
+def test_the_full_size_picture_shows_a_shift_of_a_pixel() -> None:
+    y, u, v = colourful(320, 240)
+    flat = np.full_like(y, 128)
+    picture = make_picture(flat, u, v)
+    row = np.zeros((64, 96, 3), dtype=np.uint8)
+    crop_into(picture, (21, 31, 117, 95), row, fit="stretch")
+    right, wrong = (plain_crop(picture, (x, 31, x + 96, 95), (96, 64)) for x in (21, 22))
+    assert 5 * np.abs(row.astype(int) - right).mean() < np.abs(row.astype(int) - wrong).mean()
+
+
+@pytest.mark.parametrize(
+    ("box", "region"),
+    [
+        ((10.2, 20.9, 30.1, 40.0), (10, 20, 31, 40)),
+        ((-50, -50, 1000, 1000), (0, 0, 100, 60)),
+        ((-9, -9, -5, -5), (0, 0, 1, 1)),
+        ((200, 200, 300, 300), (99, 59, 100, 60)),
+        ((50, 30, 40, 20), (50, 30, 51, 31)),
+        ((50.0, 30.0, 50.0, 30.0), (50, 30, 51, 31)),
+    ],
+)
+def test_crops_at_and_beyond_the_edge(box: tuple[float, ...], region: tuple[int, ...]) -> None:
+    picture = make_picture(*colourful(100, 60))
+    assert crop_into(picture, box, np.zeros((32, 32, 3), dtype=np.uint8)).region == region
+
+
+@pytest.mark.parametrize("fit", get_args(Fit))
+def test_from_a_crop_back_to_the_picture(fit: Fit) -> None:
+    letterbox = Letterbox.fit((1920, 1080), (640, 480), fit, region=(100, 200, 500, 300))
+    (width, height), (left, top) = letterbox.inner, letterbox.pad
+    boxes = np.array([[left, top, left + width, top + height], [left - 5, top, left, top + height / 2]], np.float32)
+    placed = letterbox.to_source(boxes)
+    np.testing.assert_allclose(placed[0], [100, 200, 500, 300], atol=1e-3)
+    np.testing.assert_allclose(placed[1], [100 - 5 * 400 / width, 200, 100, 250], atol=1e-3)
+    np.testing.assert_allclose(letterbox.points_to_source(boxes[:, :2]), placed[:, :2])

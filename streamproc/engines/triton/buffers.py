@@ -126,7 +126,8 @@ class Buffers:
             tensor = self.system.array(offset, shape, self._intake.dtype)
         else:
             tensor = np.zeros(shape, dtype=self._intake.dtype)
-        as_it_is = self._intake.dtype == "uint8" and not self._intake.channels_first
+        intake = self._intake
+        as_it_is = intake.dtype == "uint8" and not intake.channels_first and intake.pixels.color == "rgb"
         images = tensor if as_it_is else np.zeros(self._intake.slot_shape, dtype=np.uint8)
         return TritonSlot(number, images, tensor)
 
@@ -140,14 +141,33 @@ class Buffers:
         """Make the tensor of the first ``count`` images, and take it to the GPU. For a worker thread: it computes."""
         rows = self._rows(count)
         if slot.tensor is not slot.images:
-            images = slot.images[:rows].transpose(0, 3, 1, 2) if self._intake.channels_first else slot.images[:rows]
+            images = slot.images[:rows]
+            if self._intake.pixels.color == "bgr":
+                images = images[..., ::-1]
+            if self._intake.channels_first:
+                images = images.transpose(0, 3, 1, 2)
             if self._intake.dtype == "uint8":
                 slot.tensor[:rows] = images
             else:
-                # One pass over the strided pictures: 0.6 ms for 640 x 640, where cv2.dnn.blobFromImage takes 3.9.
-                np.multiply(images, np.float32(1 / 255), out=slot.tensor[:rows], casting="same_kind")
+                self._scale(images, slot.tensor[:rows])
         if self.cuda is not None:
             self.cuda.upload(self._input_layout.offsets[slot.number][0], rows * self._input.row_nbytes)
+
+    def _scale(self, images: UInt8Array, out: NDArray[Any]) -> None:
+        """One pass over the strided pictures, or two: 0.6 ms for 640 x 640, where cv2.dnn.blobFromImage takes 3.9."""
+        mean, scale = (self._by_channel(numbers) for numbers in (self._intake.pixels.mean, self._intake.pixels.scale))
+        if mean.any():
+            np.subtract(images, mean, out=out, casting="same_kind")
+            np.multiply(out, scale, out=out, casting="same_kind")
+        else:
+            np.multiply(images, scale, out=out, casting="same_kind")
+
+    def _by_channel(self, numbers: tuple[float, float, float]) -> NDArray[np.float32]:
+        """To compute with a batch of pictures: one number where all are equal."""
+        if len(set(numbers)) == 1:
+            return np.array(numbers[0], dtype=np.float32)
+        shape = (3, 1, 1) if self._intake.channels_first else (3,)
+        return np.array(numbers, dtype=np.float32).reshape(shape)
 
     def request(self, slot: TritonSlot, count: int, transport: Transport) -> service_pb2.ModelInferRequest:
         """The request for the first ``count`` pictures; with ``none`` it carries them."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from streamproc.config import EngineConfig, ModelConfig
 from streamproc.engines.base import ModelInfo, TensorInfo
 from streamproc.engines.cuda import why_not_cuda
-from streamproc.engines.intake import check_outputs
+from streamproc.engines.intake import check_outputs, settle_pictures
 from streamproc.engines.shared_memory import RegionError, sweep
 from streamproc.engines.triton.buffers import Buffers, Transport
 from streamproc.engines.triton.connection import CallError, Connection, Trouble, explain
@@ -120,6 +120,11 @@ async def _set_up(
     for name in await asyncio.to_thread(sweep):
         _log.info("freed the shared memory %s that a killed streamproc had left behind", name)
     outputs = await _warm_up(first, served, model, engine.ready_timeout_s)
+    intake = settle_pictures(
+        model.name, served.intake, outputs, pixels=model.pixels, fit=model.fit, metadata=served.metadata
+    )
+    served = dataclasses.replace(served, intake=intake)
+    found = dict.fromkeys(found, served)
     in_flight_each = in_flight(engine, served)
     slots = in_flight_each * len(servers) + _SPARE_SLOTS
     buffers = await _share_memory(servers, found, outputs, slots, engine, model)
@@ -129,7 +134,12 @@ async def _set_up(
         await _give_up(found, buffers)
         raise
     info = ModelInfo(
-        name=model.name, size=served.intake.size, inputs=served.inputs, outputs=outputs, metadata=served.metadata
+        name=model.name,
+        size=intake.size,
+        inputs=served.inputs,
+        outputs=outputs,
+        metadata=served.metadata,
+        fit=intake.fit,
     )
     return Opened(
         servers=servers,

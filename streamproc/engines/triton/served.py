@@ -54,7 +54,11 @@ class Served:
 
     def fits(self, other: Served) -> bool:
         """Whether buffers made for one do for the other."""
-        return (self.intake, self.inputs, self.outputs) == (other.intake, other.inputs, other.outputs)
+        return (self.intake.slot_shape, self.inputs, self.outputs) == (
+            other.intake.slot_shape,
+            other.inputs,
+            other.outputs,
+        )
 
 
 def read_served(config: model_config_pb2.ModelConfig, engine: EngineConfig, model: ModelConfig) -> Served:

@@ -45,8 +45,10 @@ class _YoloDecoder:
         thresholds: Thresholds,
         *,
         suppress: bool,
+        keypoints: NDArray[np.float32] | None = None,
     ) -> Detections:
-        """Detections from candidates: ``boxes`` (n, 4) xyxy in input pixels, ``scores`` (n,), ``class_ids`` (n,)."""
+        """Detections from candidates: ``boxes`` (n, 4) xyxy in input pixels, ``scores`` (n,), ``class_ids`` (n,), and
+        where there are some ``keypoints`` (n, k, 3), x and y in input pixels and a confidence."""
         keep = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         if thresholds.class_ids is not None:
             keep &= np.isin(class_ids, list(thresholds.class_ids))
@@ -56,7 +58,12 @@ class _YoloDecoder:
         placed = letterbox.to_source(boxes[best])
         visible = (placed[:, 2] > placed[:, 0]) & (placed[:, 3] > placed[:, 1])
         best = best[visible][: thresholds.max_detections]
-        return Detections.of(placed[visible][: thresholds.max_detections], self._clamped(scores[best]), class_ids[best])
+        return Detections.of(
+            placed[visible][: thresholds.max_detections],
+            self._clamped(scores[best]),
+            class_ids[best],
+            keypoints=None if keypoints is None else _placed(keypoints[best], letterbox),
+        )
 
     def _clamped(self, scores: NDArray[np.float32]) -> NDArray[np.float32]:
         if len(scores) and scores[0] > 1:
@@ -82,12 +89,23 @@ class RawDecoder(_YoloDecoder):
     ) -> Detections:
         """The detections of one picture; see :class:`Decoder`."""
         values = outputs[self._tensor][row].astype(np.float32, copy=False)
+        end = 4 + self._classes
         # The maximum over contiguous rows: 0.07 ms for 84 x 8400, where a transposed argmax takes 0.6.
-        candidates = values[:, values[4:].max(axis=0) >= thresholds.confidence]
+        candidates = values[:, values[4:end].max(axis=0) >= thresholds.confidence]
         candidates = candidates[:, np.isfinite(candidates).all(axis=0)]
-        class_ids = candidates[4:].argmax(axis=0)
-        scores = candidates[4:].max(axis=0)
-        return self._detections(_corners(candidates[:4].T), scores, class_ids, letterbox, thresholds, suppress=True)
+        return self._detections(
+            _corners(candidates[:4].T),
+            candidates[4:end].max(axis=0),
+            candidates[4:end].argmax(axis=0),
+            letterbox,
+            thresholds,
+            suppress=True,
+            keypoints=self._keypoints(candidates[end:]),
+        )
+
+    def _keypoints(self, rows: NDArray[np.float32]) -> NDArray[np.float32] | None:
+        """(n, k, 3) of what follows the scores of ``n`` candidates, (rows, n); a view."""
+        return None
 
 
 class ObjectnessDecoder(_YoloDecoder):
@@ -101,7 +119,10 @@ class ObjectnessDecoder(_YoloDecoder):
         """The detections of one picture; see :class:`Decoder`. A score is objectness times class score."""
         values = outputs[self._tensor][row]
         candidates = values[values[:, 4] >= thresholds.confidence].astype(np.float32, copy=False)
-        candidates = candidates[np.isfinite(candidates).all(axis=1)]
+        return self._of_rows(candidates[np.isfinite(candidates).all(axis=1)], letterbox, thresholds)
+
+    def _of_rows(self, candidates: NDArray[np.float32], letterbox: Letterbox, thresholds: Thresholds) -> Detections:
+        """Detections from finite rows (n, 5 + classes) whose boxes are in input pixels."""
         class_ids = candidates[:, 5:].argmax(axis=1)
         scores = candidates[:, 4] * candidates[:, 5:].max(axis=1)
         keep = scores >= thresholds.confidence
@@ -132,6 +153,12 @@ def _corners(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
     """xyxy from centre x, centre y, width, height; a new, contiguous array (n, 4)."""
     centre, half = np.clip(boxes[:, :2], -_FARTHEST_PX, _FARTHEST_PX), np.clip(boxes[:, 2:], 0, _FARTHEST_PX) / 2
     return np.hstack([centre - half, centre + half])
+
+
+def _placed(keypoints: NDArray[np.float32], letterbox: Letterbox) -> NDArray[np.float32]:
+    """Keypoints (n, k, 3) from input pixels to source pixels, their confidences within 0..1; a new array."""
+    places = letterbox.points_to_source(np.clip(keypoints[:, :, :2], -_FARTHEST_PX, _FARTHEST_PX))
+    return np.concatenate([places, np.clip(keypoints[:, :, 2:], 0, 1)], axis=2)
 
 
 def _best(candidates: NDArray[np.int64], scores: NDArray[np.float32], limit: int) -> NDArray[np.int64]:

@@ -23,6 +23,7 @@ pytestmark = pytest.mark.shared_data
         ("yolov5n.onnx", "yolo with objectness", 8),
         ("yolov5n_fp16.onnx", "yolo with objectness", 8),
         ("yolo11n_int8_320.onnx", "yolo", 0),
+        ("yolox_nano.onnx", "yolox", 0),
         ("yolov8n_int8_qdq.onnx", "yolo", 0),
         ("yolov8n_int8_dynamic.onnx", "yolo", 0),
     ],
@@ -101,7 +102,6 @@ def test_two_sizes_of_one_file_side_by_side(shared_data: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("file", "said"),
     [
-        ("models/yolox_nano.onnx", "looks like YOLOX"),
         ("models/osnet_x0_25_msmt17.onnx", "looks like a classifier or an embedding"),
         ("plates/models/lprnet_ru.onnx", "not supported"),
         ("text/ppocr_det.onnx", "not supported"),

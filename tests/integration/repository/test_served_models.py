@@ -12,12 +12,20 @@ import pytest
 import tritonclient.grpc as triton  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
+from streamproc.config import EngineConfig, ModelConfig
+from streamproc.engines.onnxruntime import OnnxRuntimeEngine
+from streamproc.engines.triton import TritonEngine
 from streamproc.graphs.openvino_int8 import OpenVinoGraph, OpenVinoSession
+from streamproc.models.heads import Thresholds
+from streamproc.models.spec import recognise
 from streamproc.repository.build import build
 from streamproc.repository.options import BuildOptions
 from streamproc.repository.policy import VersionPolicy
 from streamproc.repository.session import Session
 from streamproc.repository.versions import serve_versions
+from tests.detecting import detect_all
+from tests.engines import open_model
+from tests.pictures import make_picture
 from tests.triton import RunningServer, running_server
 from tests.unit.repository.detectors import save_convolutional, save_detector, save_picture
 
@@ -29,6 +37,14 @@ _MODELS: dict[str, dict[str, Any]] = {
     "alone": {"max_batch": 0, "runtime": "onnxruntime"},
     "queued": {"priority_levels": 3, "queue_delay_us": 200, "queue_timeout_ms": 5000, "queue_size": 4, "max_batch": 2},
     "several": {"version_policy": VersionPolicy(latest=None)},
+}
+
+
+# YOLOX takes blue, green and red up to 255, in the top left corner: by its graph, by its outputs, by its parameters.
+_GRIDS: dict[str, dict[str, Any]] = {
+    "grid": {},
+    "grid-floats": {"fuse_intake": False},
+    "grid-suppressed": {"fuse_suppression": True},
 }
 
 
@@ -46,6 +62,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small = save_convolutional(folder / "small.onnx")
     shared["name"] = "int8"
     build(small, BuildOptions(**shared, precision="int8", calibration=folder / "calibration.png"))
+    grid = save_detector(folder / "grid.onnx", layout="grid")
+    for name, options in _GRIDS.items():
+        shared["name"] = name
+        build(grid, BuildOptions(**shared, precision="fp32", **options))
     return folder / "models"
 
 
@@ -134,3 +154,22 @@ def test_a_new_version_is_loaded_beside_others(repository: Path, client: triton.
     client.load_model("plain")
     assert client.is_model_ready("plain", str(built.version))
     shutil.rmtree(built.folder)
+
+
+@pytest.mark.parametrize("name", _GRIDS)
+async def test_a_served_model_gets_the_pictures_it_wants(repository: Path, server: RunningServer, name: str) -> None:
+    local = await open_model(OnnxRuntimeEngine, repository.parent / "grid.onnx", name="grid")
+    served = await TritonEngine.open(EngineConfig(kind="triton", url=server.url), ModelConfig(name=name))
+    picture = make_picture(*(np.full(shape, 160, np.uint8) for shape in ((90, 120), (45, 60), (45, 60))))
+    usual = Thresholds(confidence=0.25, iou=0.45, class_ids=None, max_detections=300)
+    try:
+        assert served.info.fit == local.info.fit == "top_left"
+        (expected,) = await detect_all(local, recognise(local.info), [picture], usual)
+        (found,) = await detect_all(served, recognise(served.info), [picture], usual)
+    finally:
+        await served.close()
+        await local.close()
+    assert len(expected) > 2
+    np.testing.assert_array_equal(found.class_ids, expected.class_ids)
+    np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-3)
+    np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.1)

@@ -7,9 +7,11 @@ from typing import Literal
 
 import pytest
 
-from streamproc.engines.base import TensorInfo
-from streamproc.engines.intake import Intake, check_outputs, plan_intake
+from streamproc.config import PixelsConfig
+from streamproc.engines.base import Pixels, TensorInfo
+from streamproc.engines.intake import Intake, check_outputs, plan_intake, settle_pictures
 from streamproc.errors import ModelError
+from streamproc.types import Fit
 
 
 def plan(
@@ -112,3 +114,66 @@ def test_outputs_have_a_row_a_picture(shape: tuple[int, ...], good: bool) -> Non
     else:
         with pytest.raises(ModelError, match=re.escape(f"output out has shape {shape}")):
             check_outputs("m", outputs, 2)
+
+
+RAW, YOLOX, CLASSES = (1, 84, 8400), (1, 8400, 85), (1, 1000)
+CORNERS = ((16800, 4), (16800, 2), (16800, 8))  # without the batch, as such models are exported
+BGR_255 = Pixels(color="bgr", scale=(1, 1, 1))
+
+
+def settle(
+    shape: tuple[int, ...],
+    *,
+    dtype: str = "float32",
+    pixels: PixelsConfig | None = None,
+    fit: Fit | Literal["auto"] = "auto",
+    told: str | None = None,
+) -> Intake:
+    outputs = [TensorInfo(name="out", dtype="float32", shape=shape)]
+    metadata = {} if told is None else {"fit": told}
+    intake = plan((1, 3, 640, 640), dtype=dtype)
+    return settle_pictures("m", intake, outputs, pixels=pixels, fit=fit, metadata=metadata)
+
+
+@pytest.mark.parametrize(
+    ("shape", "told", "asked", "fit"),
+    [
+        (RAW, None, "auto", "letterbox"),
+        (YOLOX, None, "auto", "top_left"),
+        (CLASSES, None, "auto", "stretch"),
+        ((1, 300, 6), "top_left", "auto", "top_left"),
+        ((1, 300, 6), "sideways", "auto", "letterbox"),
+        (RAW, "top_left", "stretch", "stretch"),
+        (YOLOX, None, "letterbox", "letterbox"),
+    ],
+)
+def test_fit(shape: tuple[int, ...], told: str | None, asked: Fit | Literal["auto"], fit: Fit) -> None:
+    assert settle(shape, told=told, fit=asked).fit == fit
+
+
+def test_pixels_of_each_kind() -> None:
+    assert settle(RAW).pixels == settle(CLASSES).pixels == Pixels(color="rgb", mean=(0, 0, 0), scale=(1 / 255,) * 3)
+    assert settle(YOLOX).pixels == settle(YOLOX, dtype="float16").pixels == BGR_255
+    assert settle(YOLOX, dtype="uint8").pixels.color == "rgb"  # whoever made it take uint8 has seen to that
+
+
+def test_pixels_of_what_finds_corners() -> None:
+    outputs = [TensorInfo(name=str(shape), dtype="float32", shape=shape) for shape in CORNERS]
+    settled = settle_pictures("m", plan((1, 3, 640, 640)), outputs, pixels=None, fit="auto", metadata={})
+    assert settled.pixels == Pixels(color="bgr", mean=(104, 117, 123), scale=(1, 1, 1))
+    assert settled.fit == "letterbox"
+
+
+def test_pixels_as_configured() -> None:
+    legacy = PixelsConfig(mean=(123.675, 116.28, 103.53), scale=(0.01712, 0.01751, 0.01743))
+    found = settle(YOLOX, pixels=legacy).pixels
+    assert found == Pixels(mean=(123.675, 116.28, 103.53), scale=(0.01712, 0.01751, 0.01743))
+    assert settle(RAW, pixels=PixelsConfig(color="bgr")).pixels == Pixels(color="bgr")
+    assert settle(RAW, pixels=PixelsConfig(color="bgr", scale=(1, 1, 1))).pixels == BGR_255
+
+
+@pytest.mark.parametrize("pixels", [PixelsConfig(mean=(127.5,) * 3, scale=(1, 1, 1)), PixelsConfig(scale=(0.5,) * 3)])
+def test_uint8_is_taken_as_it_is(pixels: PixelsConfig) -> None:
+    with pytest.raises(ModelError, match=r"input images is uint8.*model\.pixels asks for a mean or a scale"):
+        settle(RAW, dtype="uint8", pixels=pixels)
+    assert settle(RAW, dtype="uint8", pixels=PixelsConfig(color="bgr", scale=(1, 1, 1))).pixels.color == "bgr"

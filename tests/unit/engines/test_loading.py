@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import onnx
 import openvino
 import pytest
 from onnx import helper
@@ -21,6 +22,7 @@ from streamproc.engines.openvino import OpenVinoEngine
 from streamproc.errors import DependencyError, EngineError, ModelError
 from tests.engines import open_model
 from tests.tiny_models import InputType, Side, save, save_constant, save_means
+from tests.unit.repository.detectors import save_detector
 
 Kind: TypeAlias = type[OpenVinoEngine] | type[OnnxRuntimeEngine]
 
@@ -160,9 +162,18 @@ async def test_two_inputs_are_refused(tmp_path: Path, kind: Kind) -> None:
 
 @both
 async def test_an_output_without_a_row_a_picture_is_refused(tmp_path: Path, kind: Kind) -> None:
-    path = save_constant(tmp_path / "m.onnx", (7, 6))
+    path = save_constant(tmp_path / "m.onnx", (7, 6), batch="batch")
     with pytest.raises(ModelError, match=r"output output has shape \(7, 6\)"):
         await open_model(kind, path, name="m")
+
+
+@both
+async def test_a_model_for_one_picture_may_leave_the_row_out(tmp_path: Path, kind: Kind) -> None:
+    engine = await open_model(kind, save_constant(tmp_path / "m.onnx", (7, 6)), name="m")
+    assert engine.info.outputs[0].shape == (1, 7, 6)
+    async with engine.lease() as slot:
+        assert (await engine.infer(slot, 1))["output"].shape == (1, 7, 6)
+    await engine.close()
 
 
 @both
@@ -253,3 +264,26 @@ async def test_loading_leaves_the_loop_free(tmp_path: Path) -> None:
     ticking.cancel()
     assert ticks > 10
     await engine.close()
+
+
+@both
+@pytest.mark.parametrize("told", [True, False])
+async def test_yolox_is_known_by_its_outputs(tmp_path: Path, kind: Kind, told: bool) -> None:
+    """Also where the file leaves their shapes open; it gets its values from 0 to 255."""
+    path = save_detector(tmp_path / "m.onnx", layout="grid")
+    if not told:
+        model = onnx.load(path)
+        for side, name in zip(model.graph.output[0].type.tensor_type.shape.dim, ("n", "cells", "columns"), strict=True):
+            side.dim_param = name
+        onnx.save_model(model, path)
+    engine = await open_model(kind, path, name="m", precision="fp32")
+    try:
+        assert engine.info.fit == "top_left"
+        async with engine.lease() as slot:
+            outputs = []
+            for value in (0, 200):
+                slot.images[:] = value
+                outputs.append((await engine.infer(slot, 1))["output0"][0, 0, 5].item())
+    finally:
+        await engine.close()
+    assert outputs == pytest.approx([0, 200 * 1.2 / 255], rel=1e-3)

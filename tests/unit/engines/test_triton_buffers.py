@@ -6,13 +6,14 @@ import base64
 import mmap
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2
 
-from streamproc.engines.base import TensorInfo
+from streamproc.engines.base import Pixels, TensorInfo
 from streamproc.engines.cuda import CudaDriver
 from streamproc.engines.intake import Intake
 from streamproc.engines.shared_memory import RegionError
@@ -184,6 +185,35 @@ def test_the_tensor_that_the_model_wants(
     assert slot.tensor.dtype == np.dtype(dtype)
     request = buffers.request(slot, 1, transport)
     assert list(request.inputs[0].shape) == ([1, 3, 32, 64] if first else [1, 32, 64, 3])
+    buffers.close()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "uint8"])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        Pixels(color="bgr", scale=(1, 1, 1)),
+        Pixels(mean=(127.5,) * 3, scale=(1 / 128,) * 3),
+        Pixels(color="bgr", mean=(104, 117, 123), scale=(0.5, 0.25, -0.125)),
+    ],
+)
+def test_the_pixels_that_the_model_wants(
+    dtype: Literal["float32", "float16", "uint8"], first: bool, pixels: Pixels
+) -> None:
+    plain = served(dtype, first=first)
+    buffers = make("none", replace(plain, intake=replace(plain.intake, pixels=pixels)))
+    slot = buffers.slots[0]
+    slot.images[:] = np.random.default_rng(3).integers(0, 256, slot.images.shape)
+    assert buffers.must_fill == (first or dtype != "uint8" or pixels.color == "bgr")
+    if buffers.must_fill:
+        buffers.fill(slot, 4)
+    wanted = (slot.images[..., ::-1] if pixels.color == "bgr" else slot.images).astype(np.float64)
+    if dtype != "uint8":
+        wanted = (wanted - pixels.mean) * pixels.scale
+    tolerance = 1e-3 if dtype == "float16" else 1e-5
+    expected = wanted.transpose(0, 3, 1, 2) if first else wanted
+    np.testing.assert_allclose(slot.tensor, expected, rtol=tolerance, atol=tolerance)
     buffers.close()
 
 

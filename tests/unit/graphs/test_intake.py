@@ -9,18 +9,31 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from streamproc.engines.base import TensorInfo
+from streamproc.engines.base import UNIT_RGB, Pixels, TensorInfo
 from streamproc.graphs.intake import IMAGES, add_uint8_intake
 from streamproc.graphs.reading import inputs_of, read_onnx
 from tests.tiny_models import InputType, Side, save_means
 
 
 def with_intake(
-    path: Path, *, dtype: InputType = "float32", channels_first: bool = True, batch: int | None = None
+    path: Path,
+    *,
+    dtype: InputType = "float32",
+    channels_first: bool = True,
+    batch: int | None = None,
+    pixels: Pixels = UNIT_RGB,
 ) -> onnx.ModelProto:
     model = read_onnx(path)
     (tensor,) = inputs_of(model)
-    add_uint8_intake(model, tensor=tensor.name, dtype=dtype, channels_first=channels_first, size=(64, 32), batch=batch)
+    add_uint8_intake(
+        model,
+        tensor=tensor.name,
+        dtype=dtype,
+        channels_first=channels_first,
+        size=(64, 32),
+        batch=batch,
+        pixels=pixels,
+    )
     onnx.checker.check_model(model)
     return model
 
@@ -77,3 +90,34 @@ def test_it_can_be_added_twice(tmp_path: Path) -> None:
     images = noise(2)
     model = with_intake(path, dtype="uint8", channels_first=False, batch=2)
     np.testing.assert_allclose(means(model, images), images.mean(axis=(1, 2)) / 255, rtol=1e-3)
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        Pixels(color="bgr", scale=(1, 1, 1)),
+        Pixels(mean=(127.5,) * 3, scale=(1 / 128,) * 3),
+        Pixels(color="bgr", mean=(10, 20, 30), scale=(0.1, -0.2, 0.3)),
+    ],
+)
+def test_other_pixels(tmp_path: Path, dtype: InputType, channels_first: bool, pixels: Pixels) -> None:
+    path = save_means(tmp_path / "m.onnx", dtype=dtype, channels_first=channels_first, size=(64, 32))
+    images = noise(2)
+    channels = images.mean(axis=(1, 2))
+    ordered = channels[:, ::-1] if pixels.color == "bgr" else channels
+    expected = (ordered - pixels.mean) * pixels.scale
+    found = means(with_intake(path, dtype=dtype, channels_first=channels_first, pixels=pixels), images)
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("channels_first", [True, False])
+def test_uint8_in_another_order(tmp_path: Path, channels_first: bool) -> None:
+    path = save_means(tmp_path / "m.onnx", dtype="uint8", channels_first=channels_first, size=(64, 32))
+    pixels, images = Pixels(color="bgr"), noise(1)
+    once = with_intake(path, dtype="uint8", channels_first=channels_first, pixels=pixels)
+    np.testing.assert_allclose(means(once, images), images.mean(axis=(1, 2))[:, ::-1], rtol=1e-5)
+    onnx.save_model(once, str(path))
+    twice = with_intake(path, dtype="uint8", channels_first=False, pixels=pixels)
+    np.testing.assert_allclose(means(twice, images), images.mean(axis=(1, 2)), rtol=1e-5)

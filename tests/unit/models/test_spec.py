@@ -41,6 +41,8 @@ def info(*outputs: Shape, size: tuple[int, int] = (640, 640), metadata: Mapping[
         ((1, 25200, 85), (640, 640), "yolo with objectness", 80),
         ((1, 25200, 6), (640, 640), "yolo with objectness", 1),
         ((1, 6300, 85), (320, 320), "yolo with objectness", 80),
+        ((1, 3549, 85), (416, 416), "yolox", 80),
+        ((1, 8400, 6), (640, 640), "yolox", 1),
     ],
 )
 def test_kinds(shape: Shape, size: tuple[int, int], kind: str, classes: int) -> None:
@@ -61,10 +63,9 @@ def test_the_first_output_that_fits_counts() -> None:
 @pytest.mark.parametrize(
     ("outputs", "metadata", "saying"),
     [
-        ([(1, 8400, 85)], {}, "YOLOX"),
-        ([(1, 8400, 6)], NAMES, "YOLOX"),
+        ([(1, 8400, 84)], {}, "the output of YOLOv8 and later, transposed"),
         ([(1, 116, 8400), (1, 32, 160, 160)], {}, "segmentation"),
-        ([(1, 56, 8400)], {"task": "pose"}, "its task is 'pose'"),
+        ([(1, 56, 8400)], {"task": "obb"}, "its task is 'obb'"),
         ([(1, 1000)], {}, "classifier"),
         ([(1, 300, 4), (1, 300, 80)], {}, "no output fits"),
         ([], {}, "no output fits"),

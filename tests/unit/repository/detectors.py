@@ -22,26 +22,32 @@ NAMES = "{0: 'person', 1: 'car'}"
 def save_detector(
     path: Path,
     *,
-    layout: Literal["raw", "objectness", "end-to-end"] = "raw",
+    layout: Literal["raw", "objectness", "grid", "end-to-end"] = "raw",
     batch: Side = "batch",
     brighter: float = 1.0,
+    keypoints: int = 0,
     metadata: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write it; ``brighter`` multiplies every score."""
+    """Write it; ``brighter`` multiplies every score, ``keypoints`` follow them in a raw output."""
     generator = np.random.default_rng(7)
-    rows = {"raw": CELLS, "objectness": 3 * CELLS, "end-to-end": 20}[layout]
+    rows = {"raw": CELLS, "objectness": 3 * CELLS, "grid": CELLS, "end-to-end": 20}[layout]
     boxes = np.concatenate([generator.uniform(10, 54, (rows, 2)), generator.uniform(6, 20, (rows, 2))], axis=1)
     scores = generator.uniform(0, 0.4, (rows, 2)) * brighter
     scores[:6, 0] = np.linspace(1.2, 1.9, 6) * brighter
-    if layout == "objectness":
+    if layout == "grid":  # beside the cells, of pictures that go up to 255
+        boxes = np.concatenate([generator.uniform(0, 1, (rows, 2)), generator.uniform(-0.5, 0.8, (rows, 2))], axis=1)
+        scores /= 255
+    has_objectness = layout in ("objectness", "grid")
+    if has_objectness:
         columns = np.concatenate([boxes, np.ones((rows, 1)), scores], axis=1)
     elif layout == "end-to-end":
         corners = np.concatenate([boxes[:, :2] - 5, boxes[:, :2] + 5], axis=1)
         columns = np.concatenate([corners, scores.max(axis=1, keepdims=True), np.ones((rows, 1))], axis=1)
     else:
-        columns = np.concatenate([boxes, scores], axis=1)
+        points = generator.uniform(0, 1, (rows, 3 * keypoints))
+        columns = np.concatenate([boxes, scores, points], axis=1)
     varying = np.zeros_like(columns)
-    varying[:, 4 + (layout == "objectness") : 5 if layout == "end-to-end" else None] = 1
+    varying[:, 4 + has_objectness : 5 if layout == "end-to-end" else columns.shape[1] - 3 * keypoints] = 1
     fixed, scaled = columns * (1 - varying), columns * varying
     if layout == "raw":
         fixed, scaled = fixed.T, scaled.T

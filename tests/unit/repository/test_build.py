@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamproc.config import PixelsConfig
 from streamproc.errors import ConfigError, ModelError
 from streamproc.graphs.reading import inputs_of, outputs_of, read_onnx
 from streamproc.repository.build import BuiltModel, build
 from streamproc.repository.config_pbtxt import parameters_of, policy_of, read_config
+from streamproc.repository.inspection import inspect
 from streamproc.repository.options import BuildOptions
 from streamproc.repository.policy import VersionPolicy
 from streamproc.repository.session import Session
@@ -68,7 +70,12 @@ def test_the_default_model(source: Path, repository: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "head", "rows"), [("raw", "yolo", (6, CELLS)), ("objectness", "yolo with objectness", (3 * CELLS, 7))]
+    ("layout", "head", "rows"),
+    [
+        ("raw", "yolo", (6, CELLS)),
+        ("objectness", "yolo with objectness", (3 * CELLS, 7)),
+        ("grid", "yolox", (CELLS, 7)),
+    ],
 )
 @pytest.mark.parametrize("fused", [False, True])
 def test_every_layout(
@@ -105,6 +112,26 @@ def test_a_model_that_suppresses_by_itself(tmp_path: Path, repository: Path) -> 
     assert build(source, BuildOptions(repository=repository, name="trt", backend="tensorrt")).head == "yolo end-to-end"
     with pytest.raises(ModelError, match="suppresses overlapping boxes itself"):
         build(source, BuildOptions(repository=repository, fuse_suppression=True, replace=True, version=1))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "options"),
+    [({"names": "['person', 'car']"}, {}), ({}, {"labels": ("person", "car"), "head": "pose"})],
+)
+def test_a_pose_model_keeps_its_keypoints(
+    tmp_path: Path, repository: Path, metadata: dict[str, str], options: dict[str, Any]
+) -> None:
+    source = save_detector(tmp_path / "tiny.onnx", keypoints=3, metadata=metadata)
+    assert build(source, BuildOptions(repository=repository, **options)).head == "yolo pose"
+    parameters = parameters_of(config_of(repository))
+    assert (parameters["task"], parameters["kpt_shape"]) == ("pose", "[3, 3]")
+    assert inspect(repository / "tiny").head == "yolo pose"
+    build(source, BuildOptions(repository=repository, name="trt", backend="tensorrt", **options))
+    for name in ("tiny", "trt"):
+        (output,) = config_of(repository, name).output
+        assert tuple(output.dims) == (15, CELLS)
+    with pytest.raises(ModelError, match=r"its keypoints would be lost \(yolo pose\)\. Leave fuse_suppression out"):
+        build(source, BuildOptions(repository=repository, fuse_suppression=True, replace=True, version=1, **options))
 
 
 def test_its_own_input(source: Path, repository: Path) -> None:
@@ -360,3 +387,32 @@ def test_plans_that_do_not_fit(tmp_path: Path, repository: Path) -> None:
     assert not repository.exists()
     with pytest.raises(ModelError, match="names no classes"):
         build_plan(write_plan(tmp_path / "x.engine", metadata={"imgsz": [64, 64]}), repository)
+
+
+def test_clients_are_told_what_a_picture_is_to_look_like(tmp_path: Path, source: Path, repository: Path) -> None:
+    grid = save_detector(tmp_path / "grid.onnx", layout="grid")
+    build(grid, BuildOptions(repository=repository, fuse_suppression=True))
+    assert parameters_of(config_of(repository, "grid"))["fit"] == "top_left"
+    build(source, BuildOptions(repository=repository, fit="stretch"))
+    assert parameters_of(config_of(repository))["fit"] == "stretch"
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "tensorrt"])
+def test_pixels_are_within(source: Path, repository: Path, backend: Any) -> None:
+    pixels = PixelsConfig(color="bgr", mean=(10, 20, 30), scale=(0.003,) * 3)
+    shared: Any = {"repository": repository, "precision": "fp32", "fuse_suppression": True}
+    built = build(source, BuildOptions(**shared, backend=backend, pixels=pixels))
+    kinds = [node.op_type for node in read_onnx(built.folder / "model.onnx").graph.node]
+    assert kinds[:5] == ["Cast", "Sub", "Mul", "Transpose", "Gather"]
+    assert "50 of 50 boxes matched" in str(built)
+
+
+def test_pixels_need_an_intake(tmp_path: Path, source: Path, repository: Path) -> None:
+    options = BuildOptions(repository=repository, fuse_intake=False, pixels=PixelsConfig(color="bgr"))
+    with pytest.raises(ConfigError, match=r"pixels: .*expected no pixels without a fused intake"):
+        build(source, options)
+    grid = save_detector(tmp_path / "grid.onnx", layout="grid")
+    with pytest.raises(ModelError, match="takes blue, green and red from 0 to 255"):
+        build(grid, BuildOptions(repository=repository, fuse_intake=False, fuse_suppression=True))
+    built = build(grid, BuildOptions(repository=repository, fuse_intake=False))
+    assert "50 of 50 boxes matched" in str(built)

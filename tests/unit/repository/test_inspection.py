@@ -100,6 +100,11 @@ def test_plans(tmp_path: Path) -> None:
     assert found.engines == ("triton",)
     assert found.outputs[0].shape == (1, 5, 126)
     assert "on compute capability 8.6" in str(found)
+    pose = {**METADATA, "task": "pose", "kpt_shape": [17, 3]}
+    found = inspect(write_plan(tmp_path / "pose.engine", metadata=pose))
+    assert (found.head, found.outputs[0].shape) == ("yolo pose", (1, 56, 126))
+    odd = inspect(write_plan(tmp_path / "odd.engine", metadata={**pose, "kpt_shape": "all"}))
+    assert "kpt_shape in its metadata cannot be used" in (odd.problem or "")
     poor = inspect(write_plan(tmp_path / "poor.engine", metadata={"stride": 32}))
     assert "nothing tells its tensors" in (poor.problem or "")
 

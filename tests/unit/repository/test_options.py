@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from streamproc.errors import ConfigError
-from streamproc.repository.options import BuildOptions, check_options
+from streamproc.repository.options import BuildOptions, Made, check_options
+from streamproc.repository.policy import VersionPolicy
 
 REPOSITORY = Path("models")
 
 
-def refused(*, of_plan: bool = False, **options: Any) -> dict[str, str]:
+def refused(*, made_from: Made = "graph", **options: Any) -> dict[str, str]:
     with pytest.raises(ConfigError) as caught:
-        check_options(BuildOptions(repository=REPOSITORY, **options), of_plan=of_plan)
+        check_options(BuildOptions(repository=REPOSITORY, **options), made_from=made_from)
     return {problem.key: problem.expected for problem in caught.value.problems}
 
 
@@ -80,7 +81,26 @@ def test_options_that_contradict(options: dict[str, Any], keys: set[str]) -> Non
 
 def test_a_plan_is_as_it_is() -> None:
     found = refused(
-        of_plan=True, precision="fp16", fuse_suppression=True, verify=(Path("a.jpg"),), size=(64, 64), max_batch=4
+        made_from="plan", precision="fp16", fuse_suppression=True, verify=(Path("a.jpg"),), size=(64, 64), max_batch=4
     )
     assert set(found) == {"backend", "precision", "fuse_suppression", "verify", "size", "max_batch"}
-    check_options(BuildOptions(repository=REPOSITORY, backend="tensorrt", tensorrt_version="10.3"), of_plan=True)
+    options = BuildOptions(repository=REPOSITORY, backend="tensorrt", tensorrt_version="10.3")
+    check_options(options, made_from="plan")
+
+
+def test_a_function_is_called_by_the_python_backend_on_any_device() -> None:
+    check_options(BuildOptions(repository=REPOSITORY, backend="python", instance_kind="gpu"), made_from="function")
+    found = refused(
+        made_from="function", fuse_intake=False, precision="fp16", size=(64, 64), threads=2, runtime="onnxruntime"
+    )
+    assert set(found) == {"backend", "fuse_intake", "precision", "size", "threads", "runtime"}
+    assert found["size"] == "it for a model file only"
+
+
+def test_an_ensemble_has_what_its_models_have() -> None:
+    policy = VersionPolicy(latest=None)
+    options = BuildOptions(repository=REPOSITORY, backend="ensemble", labels=("cat",), version_policy=policy)
+    check_options(options, made_from="ensemble")
+    found = refused(made_from="ensemble", backend="ensemble", max_batch=2, instances=2, queue_size=3, onnx=Path("a"))
+    assert set(found) == {"max_batch", "instances", "queue_size", "onnx"}
+    assert set(refused(backend="ensemble")) == {"backend"}

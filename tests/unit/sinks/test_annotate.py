@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from streamproc.about import About, Child, Reading
 from streamproc.sinks import annotate
 from streamproc.sinks.annotate import Annotator
 from streamproc.types import Detections, Frame, FrameResult, Picture, UInt8Array
@@ -300,3 +302,58 @@ def test_any_boxes_on_any_picture_can_be_drawn(
         result = found(boxes, tracks=[row[4] for row in objects], pts_s=pts_s, size=size)
         bgr = annotator.draw(result, gray(*size), carried=carried)
         assert bgr.shape == (size[1], size[0], 3)
+
+
+def with_keypoints(result: FrameResult, *keypoints: tuple[int, float, float]) -> FrameResult:
+    """Each object with a person's keypoints, (index, x, y) of which are clear."""
+    points = np.zeros((len(result.detections), 17, 3), np.float32)
+    for index, x, y in keypoints:
+        points[:, index] = x, y, 0.9
+    return replace(result, detections=replace(result.detections, keypoints=points))
+
+
+@pytest.mark.parametrize("carried", [False, True])
+def test_a_skeleton_has_the_colour_of_its_object(carried: bool) -> None:
+    plain = found([(200, 100, 300, 300)], tracks=[7])
+    result = with_keypoints(plain, (5, 220, 160), (7, 280, 160))
+    bgr = Annotator().draw(result, gray(), carried=carried)
+    edge = bgr[300, 200].astype(int)
+    assert np.abs(bgr[160, 220:281] - edge).max() < 16, "but for what smoothing takes"
+    assert not changed(bgr)[170:290, 210:290].any()
+    assert not changed(Annotator().draw(plain, gray(), carried=carried))[150:290, 210:290].any()
+
+
+def test_a_skeleton_is_scaled_to_the_picture_given() -> None:
+    result = with_keypoints(found([(400, 200, 600, 600)], size=(1280, 720)), (5, 440, 320), (7, 560, 320))
+    assert changed(Annotator().draw(result, gray(640, 360)))[160, 220:281].all()
+
+
+def test_every_object_has_a_skeleton_of_its_own_colour() -> None:
+    result = found([(100, 100, 200, 300), (300, 100, 400, 300)], tracks=[1, 2])
+    points = np.zeros((2, 17, 3), np.float32)
+    points[0, 5], points[1, 5] = (150, 200, 0.9), (350, 200, 0.9)
+    result = replace(result, detections=replace(result.detections, keypoints=points))
+    bgr = Annotator().draw(result, gray())
+    assert bgr[200, 150].tolist() == bgr[300, 100].tolist() != bgr[200, 350].tolist() == bgr[300, 300].tolist()
+
+
+def test_what_secondary_models_say_stands_behind_the_label_and_their_boxes_are_drawn(texts: list[str]) -> None:
+    plain = found([(100.0, 100.0, 300.0, 300.0)], tracks=[3])
+    plate = Child(
+        model="plates",
+        label="plate",
+        confidence=0.9,
+        box=(150.0, 200.0, 250.0, 240.0),
+        about=About(texts={"text": Reading(value="A1", confidence=0.9)}),
+    )
+    about = About(attributes={"colour": (Reading(value="red", confidence=0.6),)}, children=(plate,))
+    without = changed(Annotator().draw(plain, gray()))
+    told = replace(plain, about=(about,))
+    drawn = changed(Annotator().draw(told, gray()))
+    assert next(text for text in texts if "red" in text).endswith("red A1")
+    assert not without[220, 150]
+    assert drawn[220, 150]
+    assert drawn[220, 250]
+    assert not drawn[220, 200]
+    carried = changed(Annotator().draw(told, gray(), carried=True))
+    assert not carried[220, 150], "where the plate is by now nobody has seen"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -69,6 +70,16 @@ def test_a_tracked_object_moves_on_and_keeps_its_size(step_s: float, ahead_s: fl
     np.testing.assert_allclose(carried.detections.boxes, [place(last_s + ahead_s)], atol=0.05)
     assert carried.detections.track_ids.tolist() == [7]
     assert carried.detections.confidence.tolist() == [np.float32(0.9)]
+
+
+def test_keypoints_move_on_with_their_object() -> None:
+    past = moving([index / 24 for index in range(23)])
+    last = result(frame(23 / 24), [tuple(place(23 / 24).tolist())], [7])
+    points = np.array([[[130, 90, 0.7], [140, 100, 0.2]]], np.float32)
+    past = past.then(replace(last, detections=replace(last.detections, keypoints=points)))
+    carried = past.carried_to(frame(23 / 24 + 0.5)).detections.keypoints
+    assert carried is not None
+    np.testing.assert_allclose(carried, points + np.array([50, 10, 0], np.float32), atol=0.05)
 
 
 def test_a_trembling_box_moves_on_smoothly() -> None:
