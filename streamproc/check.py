@@ -83,7 +83,8 @@ def _models(config: Config) -> list[tuple[str, Config]]:
 async def _model(config: Config) -> str:
     try:
         async with open_detector(config) as detector:
-            return str(detector)
+            on_it = ", ".join(f"{name} ({one.head.name})" for name, one in detector.secondaries.items())
+            return str(detector) + (f"; and on what it finds: {on_it}" if on_it else "")
     except ConfigError as error:
         raise FatalError("; ".join(map(str, error.problems))) from error
 

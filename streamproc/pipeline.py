@@ -13,11 +13,13 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeAlias
 
+from streamproc.about import About
 from streamproc.batching import Batcher, BatchTimes
+from streamproc.cascade import Cascade
 from streamproc.channel import Channel, Overflow
 from streamproc.engines.base import Engine, Outputs, Slot
 from streamproc.errors import EngineAwayError, EngineError, FatalError
@@ -107,6 +109,7 @@ class Pipeline:
             behind others, so where all cameras are live it should not exceed what the engine works on at once.
         max_age_ms: age at which a live frame's result is worthless.
         filler: predicts for the frames that it is told of; None where they are not filled in.
+        cascade: the models that look at what was found; None where there are none.
     """
 
     def __init__(
@@ -123,6 +126,7 @@ class Pipeline:
         depth: int,
         max_age_ms: float,
         filler: Filler | None = None,
+        cascade: Cascade | None = None,
     ) -> None:
         self.batches = BatchCounts()
         self._engine = engine
@@ -137,6 +141,7 @@ class Pipeline:
         self._depth = asyncio.Semaphore(depth)
         self._max_age_ms = max_age_ms
         self._filler = filler
+        self._cascade = cascade
         self._failures = 0
         self._warnings = RateLimitedLog(_log, interval_s=10.0)
 
@@ -154,6 +159,8 @@ class Pipeline:
                     tasks.create_task(self._collect(in_flight), name="collector")
                     if self._filler is not None:
                         tasks.create_task(self._predict(self._filler), name="filler")
+                    if self._cascade is not None:
+                        tasks.create_task(self._cascade.run(), name="cascade")
         except BaseExceptionGroup as group:
             # The feeder's or collector's view of a broken engine is no news; a bug among them is.
             fatal, others = group.split(FatalError)
@@ -236,6 +243,8 @@ class Pipeline:
                 await self._fan_out(frame, detections)
         if self._filler is not None:
             self._filler.close()
+        if self._cascade is not None:
+            self._cascade.close()
 
     async def _predict(self, filler: Filler) -> None:
         async for due in filler.predictions():
@@ -247,11 +256,15 @@ class Pipeline:
         lane.ledger.inferred()
         with lane.ledger.spending(Cost.TRACK):
             detections = lane.track(detections, frame.pts_s)
+        about: tuple[About | None, ...] = ()
+        if self._cascade is not None:
+            detections, about = await self._cascade.see(frame, detections)
         result = FrameResult(
             frame=frame,
             detections=detections,
             labels=self._labels,
             model=self._engine.info.name,
+            about=about,
         )
         if self._filler is None or not frame.live:
             await self._hand_over(result)
@@ -261,6 +274,8 @@ class Pipeline:
             await self._hand_over(due)  # which never waits for live frames: nothing comes between these
 
     async def _hand_over(self, result: FrameResult) -> None:
+        if self._cascade is not None and result.predicted:
+            result = replace(result, about=self._cascade.recall(result.frame, result.detections))
         delivery = Delivery(
             result,
             self._lanes[result.frame.camera].ledger,

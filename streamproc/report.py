@@ -5,11 +5,12 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
+from streamproc.cascade.stage import StageCounts
 from streamproc.ledger import AgeHistogram, CameraLedger, Cost
 from streamproc.sinks.base import SinkCounts
 
@@ -41,7 +42,8 @@ class WorkerCounts:
     """What one worker says of itself beside its cameras' books.
 
     ``carried`` of the annotated pictures shown live were not inferred; ``live_ages`` are those of live pictures, None
-    where none are served. ``loop_load`` is the share of the time in which its event loop computed.
+    where none are served. ``loop_load`` is the share of the time in which its event loop computed. ``models``: what
+    each secondary model was asked.
     """
 
     cameras: tuple[str, ...]
@@ -51,6 +53,7 @@ class WorkerCounts:
     carried: int
     live_ages: AgeHistogram | None
     loop_load: float
+    models: Mapping[str, StageCounts] = field(default_factory=dict)
 
 
 def _total_batches(workers: Iterable[WorkerCounts]) -> BatchCounts:
@@ -71,6 +74,24 @@ def _total_sinks(workers: Iterable[WorkerCounts]) -> dict[str, SinkCounts]:
             total.taken += counts.taken
             total.lost += counts.lost
     return totals
+
+
+def _total_models(workers: Iterable[WorkerCounts]) -> dict[str, Any]:
+    """What each secondary model was asked in all workers."""
+    totals: dict[str, StageCounts] = {}
+    for worker in workers:
+        for name, counts in worker.models.items():
+            totals.setdefault(name, StageCounts()).add(counts)
+    return {
+        name: {
+            "batches": counts.batches,
+            "crops": counts.crops,
+            "mean_size": round(counts.crops / counts.batches, 3) if counts.batches else None,
+            "empty": counts.empty,
+            "lost": dict(counts.lost),
+        }
+        for name, counts in totals.items()
+    }
 
 
 def _live_counts(workers: Iterable[WorkerCounts]) -> dict[str, Any]:
@@ -154,7 +175,7 @@ def build_report(
         "wall_s": round((time.monotonic_ns() - started_ns) / 1e9, 3),
         "active_s": round(active_s, 3),
         "cpu_s": round(cpu_seconds() - cpu_started_s, 3),
-        "engine": dict(every[-1].engine) if every else {},
+        "engine": next((dict(counts.engine) for counts in reversed(every) if counts.engine), {}),
         "cameras": cameras,
         "totals": {
             **totals,
@@ -170,6 +191,7 @@ def build_report(
             for life in workers
             if life
         ],
+        **({"models": models} if (models := _total_models(every)) else {}),
         **({"rtsp": {**rtsp, **_live_counts(every)}} if rtsp is not None else {}),
     }
 

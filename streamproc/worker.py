@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any
 
 from streamproc.batching import Batcher, BatchTimes, Scheduler
+from streamproc.cascade import Cascade
 from streamproc.channel import Channel, LoopSignal, Overflow
 from streamproc.config import Config
 from streamproc.detector import Detector
@@ -86,6 +87,11 @@ class Worker:
         self._times = BatchTimes()
         self._all_live = all(camera.realtime for camera in config.cameras.values())
         fill = config.tracking.fill
+        self._cascade = (
+            Cascade(config.models, detector.secondaries, detector.head.labels, config.tracking.reid)
+            if detector.secondaries
+            else None
+        )
         self._filler = Filler(max_age_ms=config.budget.max_frame_age_ms) if fill else None
         self._outlets = [Outlet(sink, all_live=self._all_live, fill=fill) for sink in sinks]
         self._frames_changed = LoopSignal()
@@ -119,11 +125,12 @@ class Worker:
             lanes=self._lanes,
             outlets=self._outlets,
             not_inferred=self._not_inferred,
-            letterbox=letterbox_into,
+            letterbox=partial(letterbox_into, fit=engine.info.fit),
             labels=detector.head.labels,
             depth=engine.concurrency if self._all_live else engine.slots,
             max_age_ms=budget.max_frame_age_ms,
             filler=self._filler,
+            cascade=self._cascade,
         )
 
     async def start(self) -> None:
@@ -187,6 +194,8 @@ class Worker:
             self._live.watch(camera, watched=False)
         del self._mailboxes[camera], self._sources[camera], self._readers[camera]
         self._scheduler.dismiss(camera)
+        if self._cascade is not None:
+            self._cascade.forget(camera)
 
     def watch(self, camera: str, watched: bool) -> None:
         """Draw and encode a camera's results from now on, or no longer."""
@@ -213,6 +222,7 @@ class Worker:
             carried=self._live.carried if self._live is not None else 0,
             live_ages=self._live.ages() if self._live is not None else None,
             loop_load=self._monitor.mean_load,
+            models=self._cascade.counts() if self._cascade is not None else {},
         )
 
     def _mailbox(self, camera: str) -> Channel[Frame]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from streamproc.about import About
 from streamproc.types import Detections, Frame, FrameResult
 
 __all__ = ["Past"]
@@ -23,7 +25,7 @@ _MOST_SIGHTINGS = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sighting:
-    """A result without its picture."""
+    """A result without its picture; ``about`` by track."""
 
     pts_s: float
     captured_ns: int
@@ -31,6 +33,7 @@ class _Sighting:
     detections: Detections
     labels: tuple[str, ...]
     model: str
+    about: Mapping[int, About | None]
 
     def continues(self, earlier: _Sighting) -> bool:
         return self.size == earlier.size and self.captured_ns - earlier.captured_ns <= _HORIZON_S * 1e9
@@ -55,6 +58,7 @@ class Past:
             detections=result.detections,
             labels=result.labels,
             model=result.model,
+            about=dict(zip(result.detections.track_ids.tolist(), result.about, strict=False)),
         )
         if self._sightings and not latest.continues(self._sightings[-1]):
             return Past((latest,))
@@ -73,7 +77,15 @@ class Past:
             return FrameResult(frame=frame, detections=nothing, labels=(), model="")
         last = self._sightings[-1]
         detections = last.detections.moved(self._velocities() * (frame.pts_s - last.pts_s), last.size)
-        return FrameResult(frame=frame, detections=detections, labels=last.labels, model=last.model)
+        return FrameResult(
+            frame=frame,
+            detections=detections,
+            labels=last.labels,
+            model=last.model,
+            about=tuple(last.about.get(track_id) if track_id else None for track_id in detections.track_ids.tolist())
+            if last.about
+            else (),
+        )
 
     def _reaches(self, frame: Frame) -> bool:
         if not self._sightings:

@@ -8,6 +8,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from pycocotools.cocoeval import COCOeval
 from samples.make import render
 from tests.brokers import mosquitto
 from tests.e2e.harness import Subscriber, assert_sums_close, streamproc, write_config
-from tests.scoring import FrameBoxes, score_tracking
+from tests.scoring import FrameBoxes, TrackingScore, score_tracking
 
 CAMERAS = ("gate", "yard", "crossing", "plaza")
 CLASS_SHIFT_PX = 100_000
@@ -48,36 +49,55 @@ def published_frames(messages: Sequence[Mapping[str, Any]]) -> list[FrameBoxes]:
     return frames
 
 
-@pytest.mark.parametrize("kind", ["openvino", "onnxruntime"])
-def test_detections_and_identities_match_the_truth(tmp_path: Path, samples: Path, kind: str) -> None:
-    with mosquitto(tmp_path) as broker, Subscriber(broker.port) as heard:
+def scores(folder: Path, samples: Path, **sections: Any) -> dict[str, TrackingScore]:
+    """How what a run publishes compares with the truth, for each camera."""
+    with mosquitto(folder) as broker, Subscriber(broker.port) as heard:
         heard.wait_subscribed()
         config = write_config(
-            tmp_path,
+            folder,
             site="truth",
-            engine={"kind": kind},
             model={"path": samples / "streetnet.onnx"},
             mqtt={"url": f"mqtt://127.0.0.1:{broker.port}"},
             cameras={name: {"url": samples / f"{name}.mp4", "realtime": False} for name in CAMERAS},
+            **sections,
         )
-        report = tmp_path / "report.json"
+        report = folder / "report.json"
         done = streamproc("run", config, "--report", report)
         assert done.code == 0, done.err
         heard.wait_for(
             lambda topics: [m["state"] for m in topics.get("streamproc/truth/status", ())][-1:] == ["offline"]
         )
     assert_sums_close(json.loads(report.read_text()))
-    f1, idf1 = [], []
+    found = {}
     for camera in CAMERAS:
         truth = truth_frames(json.loads((samples / f"{camera}.truth.json").read_text()))
         messages = heard.messages[f"streamproc/truth/{camera}/detections"]
         assert [m["seq"] for m in messages] == list(range(len(truth)))
-        score = score_tracking(truth, published_frames(messages))
-        print(f"{kind} {camera}: F1 {score.f1:.3f}, IDF1 {score.idf1:.3f}, id switches {score.id_switches}")
-        f1.append(score.f1)
-        idf1.append(score.idf1)
-    assert min(f1) >= 0.95
-    assert sum(idf1) / len(idf1) >= 0.90
+        score = found[camera] = score_tracking(truth, published_frames(messages))
+        print(f"{camera}: F1 {score.f1:.3f}, IDF1 {score.idf1:.3f}, id switches {score.id_switches}")
+    return found
+
+
+@pytest.mark.parametrize("kind", ["openvino", "onnxruntime"])
+def test_detections_and_identities_match_the_truth(tmp_path: Path, samples: Path, kind: str) -> None:
+    found = scores(tmp_path, samples, engine={"kind": kind})
+    assert min(score.f1 for score in found.values()) >= 0.95
+    assert fmean(score.idf1 for score in found.values()) >= 0.90
+
+
+@pytest.mark.drill
+@pytest.mark.shared_data
+def test_looks_help_to_know_who_comes_back(tmp_path: Path, samples: Path, shared_data: Path) -> None:
+    osnet = {
+        "path": shared_data / "models" / "osnet_x0_25_msmt17.onnx",
+        "head": "embedding",
+        "pixels": {"mean": [123.675, 116.28, 103.53], "scale": [0.017125, 0.017507, 0.017429]},
+        "per_track": {"vote": 3, "refresh_s": 1},
+    }
+    engine = {"precision": "fp32"}
+    plain = scores(tmp_path, samples, engine=engine)
+    reid = scores(tmp_path, samples, engine=engine, models={"osnet": osnet}, tracking={"reid": {"model": "osnet"}})
+    assert fmean(score.idf1 for score in reid.values()) >= fmean(score.idf1 for score in plain.values())
 
 
 def average_precision_50(truth: Mapping[str, Any], messages: Sequence[Mapping[str, Any]]) -> float:

@@ -13,6 +13,9 @@ ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {"GATE_PASSWORD": "p@ss/word", "MQTT_PASSWORD": "secret"}
 NAMED_FILES = (
     "yolov8n.onnx",
+    "plates.onnx",
+    "lprnet.onnx",
+    "osnet.onnx",
     "recordings/gate-1.mp4",
     "recordings/gate-2.mp4",
     "recordings/yard.mkv",

@@ -1,0 +1,196 @@
+"""One secondary model at work: objects wait, crops go into slots together, answers go to their subjects."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+from streamproc.cascade.memory import Policy, Subject
+from streamproc.channel import LoopSignal
+from streamproc.config import SecondaryConfig
+from streamproc.engines.base import Outputs, Slot
+from streamproc.errors import EngineAwayError, EngineError
+from streamproc.models.heads import Answer
+from streamproc.preprocess import crop_into
+from streamproc.secondary import Secondary
+from streamproc.telemetry import RateLimitedLog
+from streamproc.types import Frame, Letterbox
+
+__all__ = ["Box", "Item", "Stage", "StageCounts"]
+
+_log = logging.getLogger(__name__)
+
+Box: TypeAlias = tuple[float, float, float, float]
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Item:
+    """An object that a model shall look at: in ``frame``, at ``box`` (xyxy, source pixels).
+
+    ``done`` is resolved when everything that follows from it is known; None where nobody waits for that.
+    """
+
+    frame: Frame
+    subject: Subject
+    box: Box
+    done: asyncio.Future[None] | None = None
+
+
+@dataclass(slots=True)
+class StageCounts:
+    """What a model was asked: ``batches`` of ``crops`` in all; ``empty`` of these had nothing that it knows.
+    ``lost``: crops without an answer, by reason."""
+
+    batches: int = 0
+    crops: int = 0
+    empty: int = 0
+    lost: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: StageCounts) -> None:
+        """Another worker's."""
+        self.batches += other.batches
+        self.crops += other.crops
+        self.empty += other.empty
+        self.lost += other.lost
+
+
+class Stage:
+    """A secondary model with its waiting objects. Lives on one event loop.
+
+    An object waits once: a fresher picture of it takes the place of the one that waits. Objects of which least is
+    known go first; where more wait than there is room for, those of which most is known are left out, and so are seen
+    again in a later frame.
+
+    Args:
+        crops: runs the work on pixels and outputs.
+        found: is told, on the loop, what the model said of an item; None where that is lost.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: SecondaryConfig,
+        secondary: Secondary,
+        policy: Policy,
+        *,
+        crops: Executor,
+        found: Callable[[Stage, Item, Answer | None], None],
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.secondary = secondary
+        self.policy = policy
+        self.counts = StageCounts()
+        self._crops = crops
+        self._found = found
+        self._waiting: dict[Subject, Item] = {}
+        self._busy: set[Subject] = set()
+        self._changed = LoopSignal()
+        self._closed = False
+        self._warnings = RateLimitedLog(_log, interval_s=10.0)
+
+    def wants(self, subject: Subject, box: Sequence[float], now_s: float) -> bool:
+        """Whether the object at ``box`` in a picture of ``now_s`` should be looked at."""
+        if min(box[2] - box[0], box[3] - box[1]) < self.config.crop.min_size or subject in self._busy:
+            return False
+        return subject in self._waiting or subject.is_due(self.name, self.policy, now_s)
+
+    def offer(self, item: Item) -> None:
+        """Let an object wait for its turn. One that somebody waits for is never left out."""
+        replaced = self._waiting.pop(item.subject, None)
+        if replaced is not None:
+            self._lose(replaced, None)
+        self._waiting[item.subject] = item
+        spare = [one for one in self._waiting.values() if one.done is None]
+        if len(spare) > self.config.max_waiting:
+            least_urgent = max(reversed(spare), key=self._known)
+            del self._waiting[least_urgent.subject]
+            self._lose(least_urgent, "overload")
+        self._changed.ring()
+
+    def close(self) -> None:
+        """Take no more, and end :meth:`run` when what is under way is done; what still waits is left out."""
+        self._closed = True
+        for item in self._waiting.values():
+            self._lose(item, "shutdown")
+        self._waiting.clear()
+        self._changed.ring()
+
+    async def run(self) -> None:
+        """Look at what is offered, until closed."""
+        async with asyncio.TaskGroup() as batches:
+            while not self._closed:
+                if not self._waiting:
+                    await self._changed.wait()
+                    continue
+                async with AsyncExitStack() as stack:
+                    slot = await stack.enter_async_context(self.secondary.engine.lease())
+                    items = self._next()
+                    if items:
+                        self._busy.update(item.subject for item in items)
+                        batches.create_task(self._look(items, slot, stack.pop_all()), name=f"model {self.name}")
+
+    def _next(self) -> list[Item]:
+        """As many as go into one batch, those of which least is known first."""
+        first = sorted(self._waiting.values(), key=self._known)[: self.secondary.engine.max_batch]
+        for item in first:
+            del self._waiting[item.subject]
+            item.subject.tried(self.name, item.frame.pts_s)
+        return first
+
+    def _known(self, item: Item) -> int:
+        return item.subject.tries(self.name)
+
+    async def _look(self, items: list[Item], slot: Slot, lease: AsyncExitStack) -> None:
+        loop = asyncio.get_running_loop()
+        answers: list[Answer] | None = None
+        reason = "engine"
+        try:
+            async with lease:
+                boxes = await loop.run_in_executor(self._crops, partial(self._crop, items, slot))
+                patient = any(item.done is not None for item in items)
+                outputs = await self.secondary.engine.infer(slot, len(items), patient=patient)
+                answers = await loop.run_in_executor(self._crops, partial(self._read, outputs, boxes))
+                self.counts.batches += 1
+                self.counts.crops += len(items)
+        except EngineAwayError:
+            pass
+        except EngineError as error:
+            self._warnings.warning("failed", "%s; %d crop(s) have no answer", error, len(items))
+        finally:
+            self._busy.difference_update(item.subject for item in items)
+        for index, item in enumerate(items):
+            if answers is None:
+                self._lose(item, reason)
+            else:
+                self.counts.empty += not answers[index]
+                self._found(self, item, answers[index])
+
+    def _crop(self, items: list[Item], slot: Slot) -> list[Letterbox]:
+        info, expand = self.secondary.engine.info, self.config.crop.expand
+        return [
+            crop_into(item.frame.picture, _grown(item.box, expand), row, fit=info.fit)
+            for item, row in zip(items, slot.images, strict=False)
+        ]
+
+    def _read(self, outputs: Outputs, boxes: list[Letterbox]) -> list[Answer]:
+        return [self.secondary.read(outputs, row, letterbox) for row, letterbox in enumerate(boxes)]
+
+    def _lose(self, item: Item, reason: str | None) -> None:
+        """``reason``: None where a fresher picture of the same object takes its place."""
+        if reason is not None:
+            self.counts.lost[reason] += 1
+        self._found(self, item, None)
+
+
+def _grown(box: Box, share: float) -> Box:
+    x1, y1, x2, y2 = box
+    width, height = share * (x2 - x1), share * (y2 - y1)
+    return (x1 - width, y1 - height, x2 + width, y2 + height)
