@@ -123,10 +123,10 @@ def test_what_is_not_supported_says_why(shared_data: Path, tmp_path: Path, file:
     [
         ("models/yolov8n.onnx", "yolo", 80),
         ("models/openvino/yolov8n_int8.xml", "yolo", 80),
-        ("models/openvino/yolov8n-pose_int8.xml", None, 1),
+        ("models/openvino/yolov8n-pose_int8.xml", "yolo pose", 1),
     ],
 )
-def test_inspecting(shared_data: Path, file: str, head: str | None, classes: int) -> None:
+def test_inspecting(shared_data: Path, file: str, head: str, classes: int) -> None:
     found = inspect(shared_data / file)
     assert found.head == head
     assert len(found.labels) == classes
