@@ -22,6 +22,7 @@ from streamproc.engines.pool import PooledSlot, SlotPool
 from streamproc.errors import EngineError
 from streamproc.graphs.intake import IMAGES, add_uint8_intake
 from streamproc.graphs.reading import OnnxModel, inputs_of, metadata_of, outputs_of, read_onnx, serialise
+from streamproc.priority import give_way, yielding
 
 __all__ = ["OnnxRuntimeEngine"]
 
@@ -54,7 +55,7 @@ class OnnxRuntimeEngine:
         self._session = session
         self._open_batch = intake.open_batch
         self._names = tuple(tensor.name for tensor in info.outputs)
-        self._threads = ThreadPoolExecutor(self.concurrency, thread_name_prefix="onnxruntime")
+        self._threads = ThreadPoolExecutor(self.concurrency, thread_name_prefix="onnxruntime", initializer=give_way)
         self._pool = SlotPool(
             [PooledSlot(np.zeros(intake.slot_shape, dtype=np.uint8)) for _ in range(self.concurrency + 1)]
         )
@@ -72,7 +73,7 @@ class OnnxRuntimeEngine:
                 "engine.precision: bf16 asked for, but ONNX Runtime computes in the model's own types. "
                 "Set engine.precision to auto, or engine.kind to openvino."
             )
-        return await asyncio.to_thread(cls._load, engine, model)
+        return await yielding(partial(cls._load, engine, model))
 
     @classmethod
     def _load(cls, engine: EngineConfig, wanted: ModelConfig) -> OnnxRuntimeEngine:

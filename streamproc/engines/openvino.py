@@ -19,6 +19,7 @@ from streamproc.engines.base import ModelInfo, Slot, TensorInfo
 from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake, row_each, rows_of, settle_pictures
 from streamproc.engines.pool import PooledSlot, Running, SlotPool
 from streamproc.errors import EngineError, ModelError
+from streamproc.priority import yielding
 
 with without_telemetry():
     import openvino as ov
@@ -65,7 +66,7 @@ class OpenVinoEngine:
             ModelError: the file cannot be read, or the model's tensors do not suit.
             EngineError: the device or the precision is not to be had here.
         """
-        return await asyncio.to_thread(cls._load, engine, model)
+        return await yielding(partial(cls._load, engine, model))
 
     @classmethod
     def _load(cls, engine: EngineConfig, wanted: ModelConfig) -> OpenVinoEngine:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 from streamproc.backoff import RetryDelays
 from streamproc.errors import SourceError
 from streamproc.ledger import CameraLedger
+from streamproc.priority import give_way
 from streamproc.sources.av_reader import AvReader
 from streamproc.sources.capture import ClockSource
 from streamproc.sources.decoder import DecodeMode
@@ -27,9 +27,6 @@ from streamproc.types import AccessUnit, CameraState, Frame
 __all__ = ["CameraSource", "SourceOutcome"]
 
 logger = logging.getLogger(__name__)
-
-_NICENESS = 5
-"""A third of the weight of the other threads (Linux, sched(7))."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,7 +205,7 @@ class CameraSource:
 
     def _thread(self, read: Callable[[], None], done: asyncio.Future[SourceError | None]) -> None:
         """The reader's thread: everything that ``read`` raises goes to ``done``."""
-        _give_way()
+        give_way()
         try:
             read()
         except SourceError as failure:
@@ -237,13 +234,6 @@ class CameraSource:
         assert self._stopping is not None
         waited_for: set[asyncio.Future[Any]] = {self._stopping} if done is None else {self._stopping, done}
         await asyncio.wait(waited_for, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-
-
-def _give_way() -> None:
-    """Let the event loop and the engine go first where the processor is short. A reader that gets too little of it
-    leaves pictures out; nothing makes up for a loop that stands still."""
-    here = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, here, min(19, os.getpriority(os.PRIO_PROCESS, here) + _NICENESS))
 
 
 def _finish(done: asyncio.Future[SourceError | None], failure: SourceError | None) -> None:

@@ -27,6 +27,7 @@ LAYERS = {
     "grids": 1,
     "ledger": 1,
     "motion": 1,
+    "priority": 1,
     "telemetry": 2,
     "messages": 2,
     "config": 3,
