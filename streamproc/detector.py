@@ -53,7 +53,7 @@ async def open_detector(config: Config) -> AsyncIterator[Detector]:
         head = recognise(engine.info, resolve_labels(config.model.labels), kind=config.model.head)
         check_classes(config, head.labels)
         _mention_built_in_limits(config, engine)
-        secondaries = await opened.enter_async_context(open_secondaries(config, head.labels))
+        secondaries = await opened.enter_async_context(open_secondaries(config, head))
         yield Detector(engine=engine, head=head, secondaries=secondaries)
 
 

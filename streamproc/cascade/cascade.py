@@ -16,6 +16,7 @@ from functools import partial
 import numpy as np
 
 from streamproc.about import About, Reading
+from streamproc.cascade.corners import corners_of
 from streamproc.cascade.identities import Identities
 from streamproc.cascade.memory import CameraMemory, Policy, Subject
 from streamproc.cascade.stage import Box, Item, Stage, StageCounts
@@ -88,9 +89,10 @@ class Cascade:
         names = [self._labels[class_id] for class_id in detections.class_ids.tolist()]
         boxes: list[Box] = list(map(tuple, detections.boxes.tolist()))
         waits = []
-        for subject, name, box in zip(subjects, names, boxes, strict=True):
+        for subject, name, box, corners in zip(subjects, names, boxes, corners_of(detections), strict=True):
             if subject is not None:
-                waits += self._offer(DETECTOR, subject, name, box, frame)
+                item = Item(frame=frame, subject=subject, box=box, corners=corners)
+                waits += self._offer(DETECTOR, name, item)
         if waits:
             await asyncio.gather(*waits)
         if self._reid is not None:
@@ -140,15 +142,13 @@ class Cascade:
             for subject, box in zip(subjects, boxes, strict=True)
         )
 
-    def _offer(self, on: str, subject: Subject, label: str, box: Box, frame: Frame) -> list[asyncio.Future[None]]:
+    def _offer(self, on: str, label: str, item: Item) -> list[asyncio.Future[None]]:
         """Offer an object to every model that stands on what found it; what to wait for."""
         waits = []
         for stage in self._on.get(on, ()):
-            if (stage.config.classes is None or label in stage.config.classes) and stage.wants(
-                subject, box, frame.pts_s
-            ):
-                done = None if frame.live else asyncio.get_running_loop().create_future()
-                stage.offer(Item(frame=frame, subject=subject, box=box, done=done))
+            if (stage.config.classes is None or label in stage.config.classes) and stage.wants(item):
+                done = None if item.frame.live else asyncio.get_running_loop().create_future()
+                stage.offer(replace(item, done=done))
                 if done is not None:
                     waits.append(done)
         return waits
@@ -159,8 +159,11 @@ class Cascade:
         if isinstance(answer, Detections):
             labels = stage.secondary.labels
             children = item.subject.contains(stage.name, answer, labels, item.box, stage.policy)
-            for child, class_id, box in zip(children, answer.class_ids.tolist(), answer.boxes.tolist(), strict=True):
-                waits += self._offer(stage.name, child, labels[class_id], tuple(box), item.frame)
+            names = [labels[class_id] for class_id in answer.class_ids.tolist()]
+            places = zip(answer.boxes.tolist(), corners_of(answer), strict=True)
+            for child, name, (box, corners) in zip(children, names, places, strict=True):
+                one = Item(frame=item.frame, subject=child, box=tuple(box), corners=corners)
+                waits += self._offer(stage.name, name, one)
         elif answer:
             _keep(stage, item.subject, answer)
         if item.done is None or item.done.done():

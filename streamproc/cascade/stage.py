@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeAlias
 
+from streamproc.cascade.corners import Corners, grown
 from streamproc.cascade.memory import Policy, Subject
 from streamproc.channel import LoopSignal
 from streamproc.config import SecondaryConfig
 from streamproc.engines.base import Outputs, Slot
 from streamproc.errors import EngineAwayError, EngineError
 from streamproc.models.heads import Answer
-from streamproc.preprocess import crop_into
+from streamproc.preprocess import crop_into, warp_into
 from streamproc.secondary import Secondary
 from streamproc.telemetry import RateLimitedLog
-from streamproc.types import Frame, Letterbox
+from streamproc.types import Frame, Letterbox, UInt8Array
 
 __all__ = ["Box", "Item", "Stage", "StageCounts"]
 
@@ -34,12 +35,14 @@ Box: TypeAlias = tuple[float, float, float, float]
 class Item:
     """An object that a model shall look at: in ``frame``, at ``box`` (xyxy, source pixels).
 
-    ``done`` is resolved when everything that follows from it is known; None where nobody waits for that.
+    ``corners``: None where they are not known. ``done`` is resolved when everything that follows from it is known; None
+    where nobody waits for that.
     """
 
     frame: Frame
     subject: Subject
     box: Box
+    corners: Corners | None = None
     done: asyncio.Future[None] | None = None
 
 
@@ -96,11 +99,12 @@ class Stage:
         self._closed = False
         self._warnings = RateLimitedLog(_log, interval_s=10.0)
 
-    def wants(self, subject: Subject, box: Sequence[float], now_s: float) -> bool:
-        """Whether the object at ``box`` in a picture of ``now_s`` should be looked at."""
-        if min(box[2] - box[0], box[3] - box[1]) < self.config.crop.min_size or subject in self._busy:
+    def wants(self, item: Item) -> bool:
+        """Whether the model should look at an object in this frame."""
+        x1, y1, x2, y2 = item.box
+        if min(x2 - x1, y2 - y1) < self.config.crop.min_size or item.subject in self._busy:
             return False
-        return subject in self._waiting or subject.is_due(self.name, self.policy, now_s)
+        return item.subject in self._waiting or item.subject.is_due(self.name, self.policy, item.frame.pts_s)
 
     def offer(self, item: Item) -> None:
         """Let an object wait for its turn. One that somebody waits for is never left out."""
@@ -174,11 +178,16 @@ class Stage:
                 self._found(self, item, answers[index])
 
     def _crop(self, items: list[Item], slot: Slot) -> list[Letterbox]:
-        info, expand = self.secondary.engine.info, self.config.crop.expand
-        return [
-            crop_into(item.frame.picture, _grown(item.box, expand), row, fit=info.fit)
-            for item, row in zip(items, slot.images, strict=False)
-        ]
+        return [self._write(item, row) for item, row in zip(items, slot.images, strict=False)]
+
+    def _write(self, item: Item, row: UInt8Array) -> Letterbox:
+        """Put an object into a row of a slot: straightened, where that is wanted and it has corners."""
+        picture, info, crop = item.frame.picture, self.secondary.engine.info, self.config.crop
+        if crop.straighten and item.corners is not None:
+            warp_into(picture, grown(item.corners, crop.expand), row)
+            # Nothing is placed by it: models that find objects never see straightened ones.
+            return Letterbox.fit(picture.size, info.size, "stretch")
+        return crop_into(picture, _grown(item.box, crop.expand), row, fit=info.fit)
 
     def _read(self, outputs: Outputs, boxes: list[Letterbox]) -> list[Answer]:
         return [self.secondary.read(outputs, row, letterbox) for row, letterbox in enumerate(boxes)]

@@ -74,8 +74,10 @@ def build(
         str | None, typer.Option(help="coco, a file, or names separated by commas; left out, the file's own.")
     ] = None,
     head: Annotated[
-        Literal["auto", "detector", "pose"],
-        typer.Option(help="Whether keypoints follow the classes; auto: the file says, or its names tell."),
+        Literal["auto", "detector", "pose", "classifier", "ctc", "embedding"],
+        typer.Option(
+            help="What it tells: objects, those with keypoints, a class, a text, an embedding; auto: the file says."
+        ),
     ] = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "bf16", "int8"], typer.Option(help="Arithmetic; int8 needs --calibration.")

@@ -25,10 +25,19 @@ class CropConfig(Section):
     """Which part of the picture a secondary model sees."""
 
     expand: float = Field(
-        default=0.0, ge=0, le=2, description="Grows the object's box by this share of its width and height, all around."
+        default=0.0,
+        ge=0,
+        le=2,
+        description="Grows the object's box, or what its corners enclose, by this share of its width and height, all "
+        "around.",
     )
     min_size: float = Field(
         default=16.0, ge=1, le=4096, description="Objects whose shorter side has fewer pixels are left alone."
+    )
+    straighten: bool = Field(
+        default=False,
+        description="true shows what an object's four corners enclose as if it were seen from the front, filling the "
+        "input: for objects of a detector that gives corners, such as plates.",
     )
 
 

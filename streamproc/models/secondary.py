@@ -47,8 +47,8 @@ class WantedHead:
 def recognise_secondary(info: ModelInfo, wanted: WantedHead) -> SecondaryHead:
     """The head that reads a model's outputs; the first output that fits counts.
 
-    Where no kind is asked for, an alphabet makes it a text model; without one, a flat output makes it a classifier if
-    its classes have names, and all else is for :func:`.spec.recognise` to tell.
+    Where no kind is asked for, an alphabet makes it a text model; without one, a served model may say what it is, a
+    flat output makes it a classifier if its classes have names, and all else is for :func:`.spec.recognise` to tell.
 
     Raises:
         ModelError: the outputs do not fit, or may be of several kinds.
@@ -71,6 +71,9 @@ def recognise_secondary(info: ModelInfo, wanted: WantedHead) -> SecondaryHead:
 def _told_kind(info: ModelInfo, wanted: WantedHead) -> SecondaryKind:
     if wanted.alphabet is not None:
         return "ctc"
+    task = info.metadata.get("task")
+    if task in ("ctc", "embedding"):  # as streamproc itself writes of a model that it has built
+        return task  # type: ignore[return-value]  # narrowed by the line above
     flat = [tensor for tensor in info.outputs if _is_flat(tensor)]
     if len(flat) < len(info.outputs) or not flat:
         return "detector"

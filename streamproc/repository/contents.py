@@ -9,7 +9,7 @@ from pathlib import Path
 
 from streamproc.config.ensemble import StepConfig
 from streamproc.engines.base import TensorInfo
-from streamproc.models.spec import Head
+from streamproc.repository.heads import ServedHead
 
 __all__ = ["Contents", "described", "origin_of"]
 
@@ -44,7 +44,7 @@ class Contents:
     write: Callable[[Path, int], None]
 
 
-def described(metadata: Mapping[str, str], head: Head) -> dict[str, str]:
+def described(metadata: Mapping[str, str], head: ServedHead) -> dict[str, str]:
     """What config.pbtxt tells a client: what the exporter wrote that matters, and the classes as they are named now."""
     found = {key: metadata[key] for key in _KEPT_METADATA if key in metadata}
     return found | head.metadata

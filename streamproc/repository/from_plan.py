@@ -11,10 +11,10 @@ from typing import Any
 from streamproc.engines.base import ModelInfo, TensorInfo
 from streamproc.errors import ModelError
 from streamproc.labels import resolve_labels
-from streamproc.models.spec import recognise
 from streamproc.repository.config_pbtxt import MODEL_FILES
 from streamproc.repository.contents import Contents, described, origin_of
 from streamproc.repository.dependencies import needing_onnx
+from streamproc.repository.heads import recognise_served
 from streamproc.repository.options import BuildOptions
 from streamproc.repository.plans import Plan, check_plan, copy_plan, read_plan
 
@@ -35,7 +35,7 @@ def from_plan(path: Path, name: str, options: BuildOptions) -> Contents:
         built_on=options.plan_compute_capability,
     )
     info, batch = _told_by_source(options.onnx, name, options) if options.onnx else tensors_of_plan(plan, name)
-    head = recognise(info, resolve_labels(options.labels), kind=options.head)
+    head = recognise_served(info, resolve_labels(options.labels), options.head)
     return Contents(
         kind=head.name,
         labels=head.labels,

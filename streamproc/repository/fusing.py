@@ -20,14 +20,15 @@ from streamproc.graphs.reading import inputs_of, serialise
 from streamproc.graphs.suppression import DETECTIONS, Suppression, add_efficient_nms, add_suppression
 from streamproc.grids import grids_of
 from streamproc.models.heads import Thresholds
-from streamproc.models.spec import recognise
+from streamproc.models.spec import Head, recognise
 from streamproc.repository.calibration import DEFAULT_PICTURES, find_calibration
 from streamproc.repository.dependencies import needing_openvino
-from streamproc.repository.options import BuildOptions
+from streamproc.repository.options import BuildOptions, check_options
+from streamproc.repository.output_comparison import EXACT, ROUNDED, OutputComparison, compare_outputs
 from streamproc.repository.pictures import Sample, drawn_sample, find_pictures, read_samples
 from streamproc.repository.session import Session, as_input
 from streamproc.repository.source import OnnxGraph, Source
-from streamproc.repository.verification import TOLERANCES, GraphSession, Runner, Verification, compare
+from streamproc.repository.verification import TOLERANCES, GraphRunner, GraphSession, Runner, Verification, compare
 from streamproc.types import UInt8Array
 
 if TYPE_CHECKING:
@@ -66,8 +67,11 @@ def fuse(source: Source, options: BuildOptions) -> FusedModel:
     """Change a copy of the source as the options say.
 
     Raises:
+        ConfigError: the options are those of a detector, which this model turned out not to be.
         ModelError: this model cannot be changed so; the message says why, and what to do.
     """
+    if not isinstance(source.head, Head):
+        check_options(replace(options, head=source.head.kind))
     graph: OnnxGraph = copy.deepcopy(source.graph)
     batch = source.fixed_batch
     if options.fuse_intake:
@@ -107,19 +111,26 @@ def fuse(source: Source, options: BuildOptions) -> FusedModel:
     )
 
 
-def verify(source: Source, fused: FusedModel, options: BuildOptions) -> tuple[Verification, ...]:
+def verify(
+    source: Source, fused: FusedModel, options: BuildOptions
+) -> tuple[Verification, ...] | tuple[OutputComparison]:
     """Hold the fused graph against its source: the best boxes first, then what is left after suppression.
 
-    EfficientNMS runs in TensorRT alone, so a TensorRT graph is compared as it is before suppression.
+    Where there are no boxes, the outputs themselves. EfficientNMS runs in TensorRT alone, so a TensorRT graph is
+    compared as it is before suppression.
 
     Raises:
         ModelError: they differ by more than their precision explains.
     """
     samples, drawn = _samples(source, options)
     what = f"model {source.name}"
-    reference = _runner(source, source.serialised, None, lambda images: as_input(images, source.intake))
-    feed = reference.feed if not options.fuse_intake else np.asarray
-    plain = _runner(source, fused.plain if fused.openvino is None else fused.openvino, None, feed)
+    straight = _graph_runner(source, source.serialised, lambda images: as_input(images, source.intake))
+    feed = straight.feed if not options.fuse_intake else np.asarray
+    changed = _graph_runner(source, fused.plain if fused.openvino is None else fused.openvino, feed)
+    if not isinstance(source.head, Head):
+        share = ROUNDED if source.quantised or fused.precision == "fp16" else EXACT
+        return (compare_outputs(what, straight, changed, samples, tolerance=share, drawn=drawn),)
+    reference, plain = (_with_head(source.head, runner) for runner in (straight, changed))
     tolerance = TOLERANCES.get(fused.precision, TOLERANCES["exact"])
     done = [compare(what, reference, plain, samples, thresholds=None, tolerance=tolerance, drawn=drawn)]
     if fused.suppression and options.backend != "tensorrt":
@@ -130,7 +141,9 @@ def verify(source: Source, fused: FusedModel, options: BuildOptions) -> tuple[Ve
         thresholds = Thresholds(
             confidence=limits.confidence, iou=limits.iou, class_ids=None, max_detections=limits.max_detections
         )
-        built = _runner(source, serialised, fused.outputs, feed)
+        single = tuple(replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in fused.outputs)
+        head = recognise(replace(source.info, outputs=single), source.head.labels)
+        built = _with_head(head, _graph_runner(source, serialised, feed))
         exact = TOLERANCES["exact"]
         done.append(compare(what, plain, built, samples, thresholds=thresholds, tolerance=exact, drawn=drawn))
     return tuple(done)
@@ -146,23 +159,19 @@ def _samples(source: Source, options: BuildOptions) -> tuple[list[Sample], bool]
     return [drawn_sample(size, fit)], True
 
 
-def _runner(
-    source: Source,
-    graph: bytes | OpenVinoGraph,
-    outputs: tuple[TensorInfo, ...] | None,
-    feed: Callable[[UInt8Array], NDArray[Any]],
-) -> Runner:
-    head = source.head
-    if outputs is not None:
-        single = tuple(replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in outputs)
-        head = recognise(replace(source.info, outputs=single), head.labels)
-    return Runner(
+def _graph_runner(
+    source: Source, graph: bytes | OpenVinoGraph, feed: Callable[[UInt8Array], NDArray[Any]]
+) -> GraphRunner:
+    return GraphRunner(
         session=_session(graph, source),
-        head=head,
         feed=feed,
         batch=source.fixed_batch or source.max_batch,
         open_batch=source.fixed_batch is None,
     )
+
+
+def _with_head(head: Head, runner: GraphRunner) -> Runner:
+    return Runner(head=head, session=runner.session, feed=runner.feed, batch=runner.batch, open_batch=runner.open_batch)
 
 
 def _session(graph: bytes | OpenVinoGraph, source: Source) -> GraphSession:
@@ -241,6 +250,7 @@ def _in_openvino(plain: bytes, source: Source, calibration: _Calibration) -> Ope
 
 def _suppression(source: Source, options: BuildOptions) -> Suppression | None:
     if source.layout is None and options.fuse_suppression:
+        assert isinstance(source.head, Head)  # or the options would have been refused
         reason = "it suppresses overlapping boxes itself"
         if source.head.pose is not None or source.output is None:
             reason = "fused suppression gives boxes alone, and its keypoints would be lost"

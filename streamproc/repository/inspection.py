@@ -11,7 +11,7 @@ from streamproc.engines.base import ModelInfo, TensorInfo
 from streamproc.engines.intake import plan_intake
 from streamproc.errors import ModelError
 from streamproc.models.metadata import names_in
-from streamproc.models.spec import Head, recognise
+from streamproc.models.spec import Head
 from streamproc.repository.config_pbtxt import (
     CONFIG_FILE,
     backend_of,
@@ -27,6 +27,7 @@ from streamproc.repository.config_pbtxt import (
 from streamproc.repository.dependencies import needing_onnx
 from streamproc.repository.from_plan import tensors_of_plan
 from streamproc.repository.function import FUNCTION_FILE
+from streamproc.repository.heads import ServedHead, recognise_served
 from streamproc.repository.openvino_xml import read_xml
 from streamproc.repository.plans import PLAN_SUFFIXES, read_plan
 from streamproc.repository.versions import versions_in
@@ -42,7 +43,8 @@ class Inspection:
     dimensions. ``head``: how streamproc reads the outputs, None where it cannot, and ``problem`` then says why and what
     to do. ``engines``: the engine kinds that can run it (triton: an ONNX file or plan once it is built into a
     repository). ``suppression``: whether the model suppresses overlapping boxes itself, and its limits where they are
-    known. ``notes`` for people.
+    known. ``detects``: whether it finds objects; what does not looks at those that another model has found. ``notes``
+    for people.
     """
 
     path: Path
@@ -56,6 +58,7 @@ class Inspection:
     engines: tuple[str, ...]
     suppression: str | None
     notes: tuple[str, ...]
+    detects: bool = True
 
     @property
     def runs(self) -> bool:
@@ -73,7 +76,9 @@ class Inspection:
         if self.labels:
             shown = ", ".join(self.labels[:3]) + (", ..." if len(self.labels) > 3 else "")
             lines.append(f"  classes: {len(self.labels)} ({shown})")
-        if self.head:
+        if self.head and not self.detects:
+            lines.append(f"  tells of objects that another model finds: {self.head}")
+        elif self.head:
             lines.append(f"  detector: {self.head}; suppression: {self.suppression or 'by streamproc'}")
         lines += [f"  note: {note}" for note in self.notes]
         lines.append(f"  runs in: {', '.join(self.engines)}" if self.runs else f"  cannot be run: {self.problem}")
@@ -213,14 +218,15 @@ def _recognised(found: Inspection, engines: tuple[str, ...]) -> Inspection:
         intake = plan_intake(name, found.inputs, max_batch="auto", auto_batch=1, size=None)
         outputs = tuple(replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in found.outputs)
         info = ModelInfo(name=name, size=intake.size, inputs=found.inputs, outputs=outputs, metadata=found.metadata)
-        return _known(found, recognise(info), engines)
+        return _known(found, recognise_served(info, None, "auto"), engines)
     except ModelError as exc:
         return replace(found, problem=str(exc))
 
 
-def _known(found: Inspection, head: Head, engines: tuple[str, ...]) -> Inspection:
+def _known(found: Inspection, head: ServedHead, engines: tuple[str, ...]) -> Inspection:
     own = "in the model" if head.name == "yolo end-to-end" else None
-    return replace(found, head=head.name, labels=head.labels, engines=engines, suppression=own)
+    detects = isinstance(head, Head)
+    return replace(found, head=head.name, labels=head.labels, engines=engines, suppression=own, detects=detects)
 
 
 def _shape(tensor: TensorInfo) -> str:

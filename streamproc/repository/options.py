@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from streamproc.config import PixelsConfig
 from streamproc.config.model import HeadKind
@@ -14,12 +14,27 @@ from streamproc.errors import ConfigError, Problem
 from streamproc.repository.policy import VersionPolicy
 from streamproc.types import Fit
 
-__all__ = ["DEFAULT_BATCH", "Backend", "BuildOptions", "InstanceKind", "Made", "Precision", "Runtime", "check_options"]
+__all__ = [
+    "DEFAULT_BATCH",
+    "Backend",
+    "BuildOptions",
+    "BuiltHead",
+    "InstanceKind",
+    "Made",
+    "PictureKind",
+    "Precision",
+    "Runtime",
+    "check_options",
+]
 
 Backend: TypeAlias = Literal["onnxruntime", "tensorrt", "openvino", "python", "ensemble"]
 Made: TypeAlias = Literal["graph", "plan", "function", "ensemble"]
 """What a served model is made from: an ONNX file, a TensorRT plan, a Python function, or other models."""
 
+PictureKind: TypeAlias = Literal["classifier", "ctc", "embedding"]
+"""What says something of a whole picture, where detectors say where objects are."""
+
+BuiltHead: TypeAlias = HeadKind | PictureKind
 Runtime: TypeAlias = Literal["openvino", "onnxruntime"]
 Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 InstanceKind: TypeAlias = Literal["auto", "cpu", "gpu"]
@@ -56,9 +71,10 @@ class BuildOptions:
     ``priority_levels``: 0 for none, else requests name 1 (first) to this, ``default_priority`` (the last) where they
     name none. ``version_policy``: which versions are served; None keeps what the model has, the newest at first.
 
-    ``labels``: ``coco``, a file, or the names; None takes the model's own. ``head``: whether keypoints follow the
-    classes, where the file does not say. ``verify``: picture files, or folders of them, on which the result is held
-    against the source; those of the calibration, or a drawn picture, without any.
+    ``labels``: ``coco``, a file, or the names; None takes the model's own. ``head``: what the model tells, where the
+    file does not say: objects (``pose``: with keypoints), a class, a text (``ctc``) or an embedding. ``verify``:
+    picture files, or folders of them, on which the result is held against the source; those of the calibration, or a
+    drawn picture, without any.
 
     For an existing plan: ``onnx``, the file it was built from, which tells its tensors; ``tensorrt_version`` of the
     server ("10.3" or in full), ``compute_capability`` of its GPU ("8.6"; asked of nvidia-smi where that is), and
@@ -84,7 +100,7 @@ class BuildOptions:
     calibration: Path | None = None
     calibration_pictures: int | None = None
     labels: Literal["coco"] | Path | tuple[str, ...] | None = None
-    head: HeadKind = "auto"
+    head: BuiltHead = "auto"
     instances: int | None = None
     instance_kind: InstanceKind = "auto"
     threads: int | None = None
@@ -124,6 +140,8 @@ def check_options(options: BuildOptions, *, made_from: Made = "graph") -> None:
         ConfigError: all that is wrong, each with its remedy.
     """
     problems = [*_bad_numbers(options), *_bad_pairs(options, made_from), *_out_of_place(options, made_from)]
+    if options.head in get_args(PictureKind):
+        problems += _of_detectors(options)
     if options.name is not None and not _NAME.fullmatch(options.name):
         expected = "letters, digits, '.', '_' and '-', the first a letter or digit"
         problems.append(_problem("name", options.name, expected, "Choose another name."))
@@ -249,6 +267,20 @@ def _out_of_place(options: BuildOptions, made_from: Made) -> Iterator[Problem]:
         value = getattr(options, key)
         if value != _DEFAULTS[key]:
             yield _problem(key, str(value), expected, "Leave it out.")
+
+
+def _of_detectors(options: BuildOptions) -> Iterator[Problem]:
+    """What is for boxes, of a model that gives none."""
+    for key in ("fuse_suppression", "confidence", "iou", "max_detections"):
+        value = getattr(options, key)
+        if value not in (None, False):
+            yield _problem(key, str(value), f"it for detectors only, not with head {options.head}", "Leave it out.")
+    if options.precision == "int8":
+        expected = f"another precision with head {options.head}: what int8 loses is seen by boxes"
+        yield _problem("precision", "int8", expected, "Leave it and the calibration out, or choose fp16.")
+    if options.labels is not None and options.head != "classifier":
+        remedy = "Leave it out." if options.head == "embedding" else "Leave it out: the alphabet is the client's."
+        yield _problem("labels", str(options.labels), f"no labels with head {options.head}", remedy)
 
 
 def _problem(key: str, found: str, expected: str, remedy: str) -> Problem:

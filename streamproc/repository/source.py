@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from streamproc.config import PixelsConfig
-from streamproc.config.model import HeadKind
 from streamproc.engines.base import ModelInfo, TensorInfo
 from streamproc.engines.intake import Intake, check_outputs, plan_intake, settle_pictures
 from streamproc.errors import ModelError
 from streamproc.graphs.batch import add_batch_axis
 from streamproc.graphs.reading import inputs_of, metadata_of, outputs_of, read_onnx, serialise
 from streamproc.models.spec import Head, recognise
-from streamproc.repository.options import DEFAULT_BATCH
+from streamproc.repository.heads import ServedHead, recognise_served
+from streamproc.repository.options import DEFAULT_BATCH, BuiltHead
 from streamproc.repository.session import Session
 from streamproc.types import Fit
 
@@ -34,11 +34,11 @@ _DYNAMIC = {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A detector as its file has it.
+    """A model as its file has it.
 
-    ``head`` reads its ``output``, None where it needs several; ``layout`` is how that lies, None where nothing can be
-    fused behind it.
-    ``quantised``: how its weights were made int8, if they were. ``max_batch``: the server's, 0 without batching.
+    ``head`` reads its ``output``, None where it needs several or finds no objects; ``layout`` is how that lies, None
+    where nothing can be fused behind it. ``quantised``: how its weights were made int8, if they were. ``max_batch``:
+    the server's, 0 without batching.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Source:
     intake: Intake
     max_batch: int
     info: ModelInfo
-    head: Head
+    head: ServedHead
     output: TensorInfo | None
     layout: Literal["raw", "objectness", "grid"] | None
     quantised: Literal["static", "dynamic"] | None
@@ -69,18 +69,18 @@ def read_source(
     max_batch: int | None = None,
     splits_batches: bool = False,
     labels: tuple[str, ...] | None = None,
-    kind: HeadKind = "auto",
+    kind: BuiltHead = "auto",
     pixels: PixelsConfig | None = None,
     fit: Fit | Literal["auto"] = "auto",
 ) -> Source:
-    """Read a detector, and run it once where the file does not tell the shapes of its outputs.
+    """Read a model, and run it once where the file does not tell the shapes of its outputs.
 
     ``max_batch`` of the server: 0 for no batching, None for the default. ``splits_batches``: what serves it feeds a
     model of a fixed batch piece by piece. ``labels``, ``kind``, ``pixels`` and ``fit`` go before what the file says of
     itself.
 
     Raises:
-        ModelError: it cannot be read or run, it is no detector of a supported kind, or it cannot take that batch.
+        ModelError: it cannot be read or run, it is none of a supported kind, or it cannot take that batch.
     """
     graph = read_onnx(path)
     inputs = inputs_of(graph)
@@ -94,10 +94,10 @@ def read_source(
     single = tuple(replace(tensor, shape=(1, *tensor.shape[1:])) for tensor in outputs)
     metadata = metadata_of(graph)
     intake = settle_pictures(name, intake, single, pixels=pixels, fit=fit, metadata=metadata)
-    if intake.fit != "letterbox":
+    if fit != "auto" or intake.fit != "letterbox":
         metadata["fit"] = intake.fit  # for readers of what is built, whose outputs may not tell
     info = ModelInfo(name=name, size=intake.size, inputs=inputs, outputs=single, metadata=metadata, fit=intake.fit)
-    head = recognise(info, labels, kind=kind)
+    head = recognise_served(info, labels, kind)
     info = replace(info, metadata={**info.metadata, **head.metadata})
     return Source(
         name=name,
@@ -108,7 +108,7 @@ def read_source(
         max_batch=batch,
         info=info,
         head=head,
-        output=_read_by(head, info),
+        output=_read_by(head, info) if isinstance(head, Head) else None,
         layout=_LAYOUTS.get(head.name),
         quantised=_quantisation(graph),
     )

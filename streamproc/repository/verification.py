@@ -15,7 +15,7 @@ from streamproc.models.spec import Head
 from streamproc.repository.pictures import Sample
 from streamproc.types import Detections, UInt8Array
 
-__all__ = ["TOLERANCES", "GraphSession", "Runner", "Tolerance", "Verification", "compare"]
+__all__ = ["TOLERANCES", "GraphRunner", "GraphSession", "Runner", "Tolerance", "Verification", "compare"]
 
 _BEST = 50  # of each picture's boxes before suppression: what is there on any picture, detections or not
 _CLASS_COUNTS = 0.05  # below this score a box has no class to speak of
@@ -71,26 +71,36 @@ class GraphSession(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runner:
-    """A graph with the head that reads it; ``batch`` pictures at once, made into its input by ``feed``."""
+class GraphRunner:
+    """A graph that takes ``batch`` pictures at once, made into its input by ``feed``."""
 
     session: GraphSession
-    head: Head
     feed: Callable[[UInt8Array], NDArray[Any]]
     batch: int
     open_batch: bool
 
-    def detect(self, samples: Sequence[Sample], thresholds: Thresholds) -> list[Detections]:
-        """The detections of every picture, in its own pixels."""
-        found: list[Detections] = []
+    def run(self, samples: Sequence[Sample]) -> Iterator[tuple[Mapping[str, NDArray[Any]], int]]:
+        """The outputs of the batch that every picture was in, and its row there."""
         for start in range(0, len(samples), self.batch):
             group = samples[start : start + self.batch]
             images = np.stack([sample.image for sample in group])
             if not self.open_batch and len(group) < self.batch:
                 images = np.concatenate([images, np.zeros((self.batch - len(group), *images.shape[1:]), np.uint8)])
             outputs = self.session.run(self.feed(images))
-            found += [self.head.decode(outputs, row, sample.letterbox, thresholds) for row, sample in enumerate(group)]
-        return found
+            for row in range(len(group)):
+                yield outputs, row
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner(GraphRunner):
+    """A graph with the head that reads it."""
+
+    head: Head
+
+    def detect(self, samples: Sequence[Sample], thresholds: Thresholds) -> list[Detections]:
+        """The detections of every picture, in its own pixels."""
+        rows = zip(samples, self.run(samples), strict=True)
+        return [self.head.decode(outputs, row, sample.letterbox, thresholds) for sample, (outputs, row) in rows]
 
 
 def compare(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.harness import Finished, assert_sums_close, streamproc, write_config
-from tests.tiny_models import save_means
+from tests.tiny_models import save_constant, save_means
 
 
 @pytest.fixture(autouse=True)
@@ -102,12 +102,14 @@ def test_roll_back(tmp_path: Path, samples: Path) -> None:
     ("arguments", "code", "said"),
     [
         (("models", "build", "no.onnx"), 1, "no such file"),
-        (("models", "build", "means.onnx"), 1, "not supported"),
+        (("models", "build", "means.onnx", "--head", "detector"), 1, "not supported"),
+        (("models", "build", "table.onnx"), 1, "--head classifier, ctc"),
+        (("models", "build", "means.onnx", "--head", "ctc", "--iou", "0.5"), 2, "iou: found 0.5"),
         (("models", "build", "means.onnx", "--precision", "int8"), 2, "calibration: found None"),
         (("models", "build", "means.onnx", "--size", "640"), 2, "--size: found '640'"),
         (("models", "build", "means.onnx", "--name", "a/b"), 2, "name: found a/b"),
         (("models", "build", "means.onnx", "--version-policy", "newest"), 2, "latest, latest:2, all"),
-        (("models", "inspect", "means.onnx"), 1, ""),
+        (("models", "inspect", "table.onnx"), 1, ""),
         (("models", "inspect", "no"), 1, "no such file or folder"),
         (("models", "list", "-r", "nowhere"), 1, "no such folder"),
         (("models", "serve", "m", "1", "-r", "."), 1, "it has no model m"),
@@ -123,6 +125,7 @@ def test_roll_back(tmp_path: Path, samples: Path) -> None:
 )
 def test_what_cannot_be_done_is_said(tmp_path: Path, arguments: tuple[str, ...], code: int, said: str) -> None:
     save_means(tmp_path / "means.onnx")
+    save_constant(tmp_path / "table.onnx", (1, 7, 5))
     finished = streamproc(*arguments, cwd=tmp_path)
     assert finished.code == code, finished
     assert said in finished.err

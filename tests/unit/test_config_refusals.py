@@ -230,6 +230,13 @@ VALUES = [
     ),
     (models("a: {path: yolov8n.onnx, rectify: stn.onnx}"), "models.a.rectify", "'stn.onnx'", "an ONNX model", LOOKED),
     (models("a: {path: yolov8n.onnx, crop: {expand: -1}}"), "models.a.crop.expand", "-1", "from 0 to 2", "expand"),
+    (
+        models("a: {path: yolov8n.onnx, crop: {straighten: plate}}"),
+        "models.a.crop.straighten",
+        "'plate'",
+        "true or false",
+        "straighten",
+    ),
     (models("a: {path: yolov8n.onnx, every_s: -1}"), "models.a.every_s", "-1", "from 0", "every_s"),
     (models("a: {path: yolov8n.onnx, per_track: {votes: 3}}"), "models.a.per_track.votes", "unknown", "vote", "mean"),
     (

@@ -11,8 +11,9 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import Colorspace, Interpolation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from streamproc.preprocess import _scale, crop_into, letterbox_into, to_bgr
+from streamproc.preprocess import _scale, crop_into, letterbox_into, to_bgr, warp_into
 from streamproc.types import ColorMatrix, Fit, Letterbox, Picture, PixelLayout, Rotation, UInt8Array
 from tests.pictures import make_picture
 
@@ -312,3 +313,56 @@ def test_from_a_crop_back_to_the_picture(fit: Fit) -> None:
     np.testing.assert_allclose(placed[0], [100, 200, 500, 300], atol=1e-3)
     np.testing.assert_allclose(placed[1], [100 - 5 * 400 / width, 200, 100, 250], atol=1e-3)
     np.testing.assert_allclose(letterbox.points_to_source(boxes[:, :2]), placed[:, :2])
+
+
+CORNERS = ((0, 0), (1, 0), (1, 1), (0, 1))  # of a square, clockwise from its top left
+
+
+def plain_warp(picture: Picture, corners: NDArray[np.float32], size: tuple[int, int]) -> UInt8Array:
+    """By way of a full-size picture; OpenCV counts from the middle of the first pixel."""
+    straight = np.array(CORNERS, np.float32) * np.array(size, np.float32)
+    matrix = cv2.getPerspectiveTransform(corners - np.float32(0.5), straight - np.float32(0.5))
+    rgb = np.ascontiguousarray(to_bgr(picture)[..., ::-1])
+    return np.asarray(cv2.warpPerspective(rgb, matrix, size, borderMode=cv2.BORDER_REPLICATE), dtype=np.uint8)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    size=st.tuples(st.integers(40, 120), st.integers(40, 90)),
+    nudges=st.tuples(*[st.tuples(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2))] * 4),
+    target=st.tuples(st.integers(8, 96), st.integers(8, 64)),
+    turn=st.integers(0, 3),
+    layout=st.sampled_from(get_args(PixelLayout)),
+    rotation=st.sampled_from(get_args(Rotation)),
+)
+def test_what_is_straightened_is_that_of_the_full_size_picture(
+    size: tuple[int, int],
+    nudges: tuple[tuple[float, float], ...],
+    target: tuple[int, int],
+    turn: int,
+    layout: PixelLayout,
+    rotation: Rotation,
+) -> None:
+    """Corners up to a fifth of the picture within it or beyond it, and any of them at the top left."""
+    picture = make_picture(*colourful(*size, pace=0.25), layout=layout, rotation=rotation)
+    shares = np.roll(np.array(CORNERS, np.float32), turn, axis=0) + np.array(nudges, np.float32)
+    corners = (shares * np.array(picture.size)).astype(np.float32)
+    slot = np.full((3, target[1], target[0], 3), 7, dtype=np.uint8)
+    warp_into(picture, corners, slot[1])
+    difference = np.abs(slot[1].astype(int) - plain_warp(picture, corners, target))
+    # As with crops: chroma is interpolated once here and twice there.
+    assert difference.mean() < 2
+    assert difference.max() < 12
+    assert (slot[[0, 2]] == 7).all()
+
+
+@layouts
+@rotations
+@pytest.mark.parametrize("left", [20, 21])
+def test_a_rectangle_is_straightened_to_its_crop(layout: PixelLayout, rotation: Rotation, left: int) -> None:
+    picture = make_picture(*colourful(320, 240), layout=layout, rotation=rotation)
+    cropped, straightened = np.zeros((2, 64, 96, 3), dtype=np.uint8)
+    crop_into(picture, (left, 31, left + 96, 95), cropped, fit="stretch")
+    corners = np.array([left, 31], np.float32) + np.array(CORNERS, np.float32) * np.array([96, 64], np.float32)
+    warp_into(picture, corners, straightened)
+    assert np.abs(straightened.astype(int) - cropped).max() <= 2

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,26 @@ import pytest
 import tritonclient.grpc as triton  # type: ignore[import-untyped, unused-ignore]
 from numpy.typing import NDArray
 
-from streamproc.config import EngineConfig, ModelConfig
+from streamproc.config import CameraConfig, Config, EngineConfig, ModelConfig, PixelsConfig, SecondaryConfig
 from streamproc.engines.onnxruntime import OnnxRuntimeEngine
 from streamproc.engines.triton import TritonEngine
 from streamproc.graphs.openvino_int8 import OpenVinoGraph, OpenVinoSession
-from streamproc.models.heads import Thresholds
-from streamproc.models.spec import recognise
+from streamproc.models.heads import Answer, Classified, TextRead, Thresholds
+from streamproc.models.heads.classifier import ClassifierReader
+from streamproc.models.heads.yolo import RawDecoder
+from streamproc.models.spec import Head, recognise
+from streamproc.preprocess import crop_into
 from streamproc.repository.build import build
 from streamproc.repository.options import BuildOptions
 from streamproc.repository.policy import VersionPolicy
 from streamproc.repository.session import Session
 from streamproc.repository.versions import serve_versions
+from streamproc.secondary import Secondary, open_secondaries
+from streamproc.types import Detections, Picture
 from tests.detecting import detect_all
 from tests.engines import open_model
-from tests.pictures import make_picture
+from tests.pictures import frames_of, make_picture, picture_of
+from tests.tiny_models import save_means
 from tests.triton import RunningServer, running_server
 from tests.unit.repository.detectors import save_convolutional, save_detector, save_picture
 
@@ -173,3 +180,83 @@ async def test_a_served_model_gets_the_pictures_it_wants(repository: Path, serve
     np.testing.assert_array_equal(found.class_ids, expected.class_ids)
     np.testing.assert_allclose(found.confidence, expected.confidence, atol=1e-3)
     np.testing.assert_allclose(found.boxes, expected.boxes, atol=0.1)
+
+
+CHINESE = "京沪津渝冀晋蒙辽吉黑苏浙皖闽赣鲁豫鄂湘粤桂琼川贵云藏陕甘青宁新0123456789ABCDEFGHJKLMNPQRSTUVWXYZIO"
+DETECTOR = Head(labels=("car",), decoder=RawDecoder("output0", 1))
+
+
+def cascade(engine: EngineConfig, **models: dict[str, Any]) -> Config:
+    return Config(
+        engine=engine,
+        model=ModelConfig(name="any"),
+        models={name: SecondaryConfig(**keys) for name, keys in models.items()},
+        cameras={"gate": CameraConfig(url="rtsp://127.0.0.1/")},
+    )
+
+
+async def look(secondary: Secondary, pictures: Sequence[Picture]) -> list[Answer]:
+    """What a model says of whole pictures, as many at a time as its engine takes."""
+    answers: list[Answer] = []
+    most = secondary.engine.max_batch
+    for batch in (pictures[start : start + most] for start in range(0, len(pictures), most)):
+        async with secondary.engine.lease() as slot:
+            boxes = [
+                crop_into(picture, (0, 0, *picture.size), row, fit=secondary.engine.info.fit)
+                for picture, row in zip(batch, slot.images, strict=False)
+            ]
+            outputs = await secondary.engine.infer(slot, len(batch))
+            answers += [secondary.read(outputs, row, box) for row, box in enumerate(boxes)]
+    return answers
+
+
+async def test_a_served_classifier_tells_its_classes_and_how_its_pictures_lie(
+    repository: Path, server: RunningServer, client: triton.InferenceServerClient
+) -> None:
+    source = save_means(repository.parent / "colours.onnx")
+    options = BuildOptions(repository=repository, backend="python", instances=1, precision="fp32", fit="letterbox")
+    build(source, replace(options, labels=("rouge", "vert", "bleu")))
+    client.load_model("colours")
+    config = cascade(EngineConfig(kind="triton", url=server.url), colour={"name": "colours", "top": 3})
+    green = make_picture(np.full((32, 32), 150, np.uint8), *np.full((2, 16, 16), 50, np.uint8))
+    async with open_secondaries(config, DETECTOR) as secondaries:
+        assert secondaries["colour"].engine.info.fit == "letterbox"
+        assert isinstance(secondaries["colour"].head, ClassifierReader)
+        (answer,) = await look(secondaries["colour"], [green])
+    assert isinstance(answer, Classified)
+    assert [label for label, _ in answer.labels] == ["vert", "rouge", "bleu"]
+
+
+@pytest.mark.shared_data
+async def test_plates_are_found_and_read_as_in_process(
+    shared_data: Path, repository: Path, server: RunningServer, client: triton.InferenceServerClient
+) -> None:
+    plates = shared_data / "plates"
+    detector, reader = (plates / "models" / name for name in ("mnet_plate.onnx", "lprnet_cn.onnx"))
+    pixels = PixelsConfig(color="bgr", mean=(127.5,) * 3, scale=(1 / 128,) * 3)
+    options = BuildOptions(repository=repository, backend="python", instances=1, precision="fp32", max_batch=4)
+    build(detector, options)
+    build(reader, replace(options, head="ctc", pixels=pixels))
+    for name in ("mnet_plate", "lprnet_cn"):
+        client.load_model(name)
+    text = {"on": "plates", "head": "ctc", "alphabet": CHINESE, "max_batch": 4}
+    served = cascade(
+        EngineConfig(kind="triton", url=server.url), plates={"name": "mnet_plate"}, text={"name": "lprnet_cn", **text}
+    )
+    local = cascade(
+        EngineConfig(kind="openvino", precision="fp32"),
+        plates={"path": detector},
+        text={"path": reader, "pixels": pixels, **text},
+    )
+    crops = [picture_of(next(frames_of(path))) for path in sorted((plates / "crops_cn").glob("*.jpg"))[:10]]
+    car = picture_of(next(frames_of(plates / "images" / "police.jpg")))
+    found, texts = [], []
+    for config in (local, served):
+        async with open_secondaries(config, DETECTOR) as secondaries:
+            found += await look(secondaries["plates"], [car])
+            texts.append([one.text for one in await look(secondaries["text"], crops) if isinstance(one, TextRead)])
+    assert texts[0] == texts[1]
+    assert len(set(texts[0])) == 10
+    expected, other = (one for one in found if isinstance(one, Detections))
+    assert len(expected) >= 1
+    np.testing.assert_allclose(other.boxes, expected.boxes, atol=0.5)

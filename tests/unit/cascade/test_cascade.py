@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -235,6 +237,45 @@ async def test_known_tracks_are_recalled_without_a_look() -> None:
         cascade.forget("gate")
         assert cascade.recall(frame(2), cars(LEFT)) == (None,)
     assert cascade.counts()["shade"].crops == 1
+
+
+@pytest.mark.parametrize("straighten", [False, True])
+async def test_what_lies_at_an_angle_is_straightened(straighten: bool) -> None:
+    """A bright strip from corner to corner of a dark box: straightened, nothing but it is seen."""
+    luma = np.full((200, 400), 30, np.uint8)
+    corners = np.array([(100, 20), (300, 120), (300, 180), (100, 80)], np.float32)
+    cv2.fillPoly(luma, [corners.astype(np.int32)], 220)
+    grey = np.full((100, 200), 128, np.uint8)
+    seen = replace(frame(0, live=False), picture=Picture(planes=(luma, grey, grey), layout="yuv420p"))
+    keypoints = np.insert(corners, 2, 1, axis=1)[None]
+    models = {"shade": config(crop={"straighten": straighten})}
+    async with running(models, {"shade": secondary(by_shade)}) as cascade:
+        _, (about,) = await cascade.see(seen, replace(cars((100, 20, 300, 180)), keypoints=keypoints))
+    assert shade_of(about) == ("bright" if straighten else "dark")
+
+
+class WithCorners(LowerHalf):
+    """Tells that what it finds lies in the lower half of its box."""
+
+    def decode(
+        self, outputs: Mapping[str, NDArray[Any]], row: int, letterbox: Letterbox, thresholds: Thresholds
+    ) -> Detections:
+        found = LowerHalf().decode(outputs, row, letterbox, thresholds)
+        x1, y1, x2, y2 = found.boxes.T
+        middle = (y1 + y2) / 2
+        corners = np.stack([x1, middle, x2, middle, x2, y2, x1, y2], axis=1).reshape(-1, 4, 2)
+        return replace(found, keypoints=np.insert(corners, 2, 1, axis=2))
+
+
+@pytest.mark.parametrize(("straighten", "shade"), [(False, "dark"), (True, "bright")])
+async def test_what_one_finds_has_corners_for_the_next(straighten: bool, shade: str) -> None:
+    models = {"part": config(), "shade": config(on="part", crop={"straighten": straighten})}
+    part = replace(secondary(spot), head=Head(labels=("part",), decoder=WithCorners()))
+    async with running(models, {"part": part, "shade": secondary(by_shade)}) as cascade:
+        lit = (slice(155, None), slice(None))
+        _, (about,) = await cascade.see(frame(0, live=False, lit=lit), cars(LEFT))
+    assert about is not None
+    assert [shade_of(child.about) for child in about.children] == [shade]
 
 
 def test_a_model_looks_as_often_as_those_on_its_objects_need() -> None:

@@ -21,6 +21,7 @@ from streamproc.repository.options import BuildOptions
 from streamproc.repository.policy import VersionPolicy
 from streamproc.repository.session import Session
 from streamproc.repository.versions import list_models
+from tests.tiny_models import save_means
 from tests.unit.repository.detectors import CELLS, save_detector, save_picture
 from tests.unit.repository.plan_files import BODY, METADATA, write_plan
 
@@ -369,6 +370,14 @@ def test_an_existing_plan_with_its_source(tmp_path: Path, source: Path, reposito
     built = build_plan(plan, repository, onnx=source, max_batch=4, name="tiny")
     assert built.max_batch == 4
     assert list(config_of(repository).input[0].dims) == [3, 64, 64]
+
+
+def test_an_existing_plan_of_what_finds_no_objects(tmp_path: Path, repository: Path) -> None:
+    source = save_means(tmp_path / "means.onnx")
+    built = build_plan(write_plan(tmp_path / "model.plan"), repository, onnx=source, head="embedding", name="vector")
+    assert built.head == "embedding"
+    parameters = parameters_of(config_of(repository, "vector"))
+    assert (parameters["task"], parameters["fit"]) == ("embedding", "stretch")
 
 
 def test_a_plan_built_from_our_own_graph(tmp_path: Path, source: Path, repository: Path) -> None:

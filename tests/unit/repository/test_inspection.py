@@ -13,10 +13,11 @@ from streamproc.repository.inspection import inspect
 from streamproc.repository.openvino_xml import read_xml
 from streamproc.repository.options import BuildOptions
 from streamproc.repository.policy import VersionPolicy
-from tests.tiny_models import save_means
+from tests.tiny_models import save_constant, save_means
 from tests.unit.repository.detectors import CELLS, save_detector
 from tests.unit.repository.plan_files import METADATA, write_plan
 
+COLOURS = ("red", "green", "blue")
 XML = """<?xml version="1.0"?>
 <net name="tiny" version="11"><layers>
 <layer id="0" name="x" type="Parameter" version="opset1"><data shape="{batch},3,64,64" element_type="f32"/>
@@ -49,13 +50,24 @@ def test_a_model_with_suppression_of_its_own(tmp_path: Path) -> None:
     assert inspect(save_detector(tmp_path / "a.onnx", layout="end-to-end")).suppression == "in the model"
 
 
-def test_what_is_no_detector(tmp_path: Path) -> None:
-    found = inspect(save_means(tmp_path / "means.onnx"))
+def test_what_tells_of_other_models_objects(tmp_path: Path) -> None:
+    source = save_means(tmp_path / "means.onnx")
+    found = inspect(source)
+    assert (found.head, found.runs, found.detects, found.labels) == ("classifier", True, False, COLOURS)
+    assert "tells of objects that another model finds: classifier" in str(found)
+    for head in ("classifier", "embedding"):
+        build(source, BuildOptions(repository=tmp_path / "models", name=head, head=head))
+        served = inspect(tmp_path / "models" / head)
+        assert (served.head, served.runs, served.detects, served.engines) == (head, True, False, ("triton",))
+        assert served.labels == (COLOURS if head == "classifier" else ())
+
+
+def test_what_does_not_say_what_it_tells(tmp_path: Path) -> None:
+    found = inspect(save_constant(tmp_path / "table.onnx", (1, 7, 5)))
     assert not found.runs
     assert found.engines == ()
-    assert found.labels == ("red", "green", "blue")
-    assert "looks like a classifier" in (found.problem or "")
-    assert "cannot be run: model means: not supported" in str(found)
+    assert "--head classifier, ctc (texts) or embedding" in (found.problem or "")
+    assert "cannot be run: model table: not supported" in str(found)
 
 
 def test_names_that_cannot_be_read(tmp_path: Path) -> None:

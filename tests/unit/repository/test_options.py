@@ -79,6 +79,14 @@ def test_options_that_contradict(options: dict[str, Any], keys: set[str]) -> Non
     assert set(refused(**options)) == keys
 
 
+@pytest.mark.parametrize("head", ["classifier", "ctc", "embedding"])
+def test_what_is_for_boxes_is_refused_where_there_are_none(head: Any) -> None:
+    check_options(BuildOptions(repository=REPOSITORY, head=head, precision="fp16", backend="tensorrt"))
+    found = refused(head=head, fuse_suppression=True, iou=0.5, precision="int8", calibration=REPOSITORY, labels=("a",))
+    assert set(found) == {"fuse_suppression", "iou", "precision"} | ({"labels"} if head != "classifier" else set())
+    assert found["iou"] == f"it for detectors only, not with head {head}"
+
+
 def test_a_plan_is_as_it_is() -> None:
     found = refused(
         made_from="plan", precision="fp16", fuse_suppression=True, verify=(Path("a.jpg"),), size=(64, 64), max_batch=4

@@ -10,6 +10,7 @@ import pytest
 
 from streamproc.errors import ModelError
 from streamproc.models.heads import Thresholds
+from streamproc.models.spec import Head
 from streamproc.repository.pictures import drawn_sample, find_pictures, read_samples
 from streamproc.repository.session import Session, as_input
 from streamproc.repository.source import Source, read_source
@@ -29,6 +30,7 @@ def runner(source: Source, *, batch: int = 4, moved: float = 0.0) -> Runner:
     def feed(images: Any) -> Any:
         return as_input(images, source.intake) + np.float32(moved)
 
+    assert isinstance(source.head, Head)
     return Runner(
         session=Session(source.serialised, "tiny"),
         head=source.head,
