@@ -107,7 +107,10 @@ class Stage:
         return item.subject in self._waiting or item.subject.is_due(self.name, self.policy, item.frame.pts_s)
 
     def offer(self, item: Item) -> None:
-        """Let an object wait for its turn. One that somebody waits for is never left out."""
+        """Let an object wait for its turn. One that somebody waits for is never left out, before the end."""
+        if self._closed:
+            self._lose(item, "shutdown")
+            return
         replaced = self._waiting.pop(item.subject, None)
         if replaced is not None:
             self._lose(replaced, None)

@@ -228,6 +228,23 @@ async def test_who_waits_is_let_go_at_the_end() -> None:
     assert len((await seeing)[1]) == 2
 
 
+async def test_nobody_waits_for_what_is_found_at_the_very_end() -> None:
+    gate = asyncio.Event()
+    models = {"part": config(), "shade": config(on="part", crop={"min_size": 1})}
+    cascade = Cascade(models, {"part": secondary(spot, gate=gate), "shade": secondary(by_shade)}, LABELS)
+    task = asyncio.create_task(cascade.run())
+    lit = frame(0, live=False, lit=(slice(100, None), slice(None)))
+    seeing = asyncio.create_task(cascade.see(lit, cars(LEFT)))
+    await asyncio.sleep(0.05)
+    cascade.close()
+    gate.set()
+    await task
+    async with asyncio.timeout(20):
+        _, (about,) = await seeing
+    assert about is not None
+    assert cascade.counts()["shade"].lost == {"shutdown": 1}
+
+
 async def test_known_tracks_are_recalled_without_a_look() -> None:
     async with running({"shade": config()}, {"shade": secondary(by_shade)}) as cascade:
         assert cascade.recall(frame(0), cars(LEFT)) == (None,)
