@@ -13,6 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from streamproc.models.heads.embedding import normalised
+
 __all__ = ["Identities"]
 
 _DECISIONS: Final = 5
@@ -129,6 +131,4 @@ class Identities:
 
 def _remember(known: _Known, look: NDArray[np.float32]) -> None:
     known.looks += 1
-    mixed = look if known.look is None else _INERTIA * known.look + (1 - _INERTIA) * look
-    length = float(np.linalg.norm(mixed))
-    known.look = (mixed / length).astype(np.float32) if length else None
+    known.look = look if known.look is None else normalised(_INERTIA * known.look + (1 - _INERTIA) * look)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamproc.about import About, Child, Reading
+from streamproc.models.heads.embedding import normalised
 from streamproc.types import Detections
 
 __all__ = ["CameraMemory", "Policy", "Subject"]
@@ -201,8 +202,7 @@ def _agree(votes: Iterable[Reading]) -> Reading:
 def _mean(embeddings: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
     """The direction in the middle; (d,) of length 1."""
     total: NDArray[np.float32] = np.sum(list(embeddings), axis=0, dtype=np.float32)
-    length = float(np.linalg.norm(total))
-    return (total / length).astype(np.float32) if length else total
+    return normalised(total)
 
 
 def _within(box: Sequence[float], parent: Sequence[float]) -> tuple[float, float, float, float]:

@@ -77,7 +77,7 @@ def _told_kind(info: ModelInfo, wanted: WantedHead) -> SecondaryKind:
     flat = [tensor for tensor in info.outputs if _is_flat(tensor)]
     if len(flat) < len(info.outputs) or not flat:
         return "detector"
-    if wanted.labels or names_in(info.name, info.metadata) or info.metadata.get("task") == "classify":
+    if wanted.labels or names_in(info.name, info.metadata) or task == "classify":
         return "classifier"
     raise ModelError(
         f"model {info.name}: it may be a classifier or give embeddings: {_tensors(info)}, and its classes have no "
