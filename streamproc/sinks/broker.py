@@ -21,7 +21,9 @@ from types import TracebackType
 from typing import Self
 
 from streamproc.backoff import Backoff
-from streamproc.errors import DependencyError, FatalError
+from streamproc.errors import DependencyError, FatalError, SinkError
+from streamproc.sinks.endpoint import Endpoint
+from streamproc.sinks.mqtt import drained
 from streamproc.telemetry import RateLimitedLog
 
 __all__ = ["EmbeddedBroker"]
@@ -32,14 +34,16 @@ _READY = "ready"
 _START_TIMEOUT_S = 20.0
 """Importing the broker takes a second; on a small board that is busy starting everything else, several."""
 _STOP_TIMEOUT_S = 2.0
+_DRAIN_TIMEOUT_S = 1.0
 _HEALTHY_S = 60.0
 
 
 class EmbeddedBroker:
     """A broker at ``host:port``, open to everybody who can reach that address, while the block lasts.
 
-    It has a session of its own, so that Ctrl-C in the terminal does not end it before the last messages are out. It
-    keeps nothing on disk: retained messages end with it. Should it die, it is started again.
+    It has a session of its own, so that Ctrl-C in the terminal does not end it before the last messages are out, and
+    is asked to end only once they are: amqtt acknowledges first, passes on later, and drops what is left when it
+    ends. It keeps nothing on disk: retained messages end with it. Should it die, it is started again.
 
     Raises (on entering):
         DependencyError: amqtt is not installed.
@@ -84,7 +88,15 @@ class EmbeddedBroker:
         finally:
             if self._process is not None:
                 process, self._process = self._process, None
-                await _stop(process)
+                try:
+                    await self._drain()
+                finally:
+                    await _stop(process)
+
+    async def _drain(self) -> None:
+        with contextlib.suppress(SinkError, TimeoutError):
+            async with asyncio.timeout(_DRAIN_TIMEOUT_S):
+                await drained(Endpoint(host=self.host, port=self.port), "$streamproc/end")
 
     async def _keep_running(self, process: Process) -> None:
         """Relay what the process complains about, and start it again when it ends."""

@@ -21,7 +21,7 @@ from streamproc.errors import SinkError
 from streamproc.sinks.endpoint import Endpoint, dial, remedy
 from streamproc.telemetry import RateLimitedLog
 
-__all__ = ["Connection", "LoginError", "connect", "probe_broker", "watch"]
+__all__ = ["Connection", "LoginError", "connect", "drained", "probe_broker", "watch"]
 
 _log = logging.getLogger(__name__)
 _library_log = logging.getLogger(f"{__name__}.library")
@@ -222,6 +222,21 @@ async def probe_broker(endpoint: Endpoint) -> None:
     """
     async with connect(endpoint):
         pass
+
+
+async def drained(endpoint: Endpoint, topic: str) -> None:
+    """Wait until a broker that passes messages on in order has sent out what it had taken before this call: what we
+    publish to ``topic`` last comes back last. A topic that begins with ``$`` is heard by nobody who did not name it
+    (MQTT 3.1.1, 4.7.2).
+
+    Raises:
+        SinkError: the broker cannot be asked; the message says why.
+    """
+    async with connect(endpoint) as connection:
+        await connection.subscribe([topic])
+        await connection.send([(topic, b"")])
+        async for _ in connection.messages():
+            return
 
 
 async def watch(

@@ -109,6 +109,10 @@ class Subscriber:
             except queue.Empty:
                 raise AssertionError(f"gave up waiting; topics heard: {sorted(self.messages)}") from None
 
+    def wait_for_end(self, site: str) -> None:
+        """Wait for a run's last word; what was sent before it has been heard then."""
+        self.wait_for(lambda topics: [m["state"] for m in topics.get(f"{site}/status", ())][-1:] == ["offline"])
+
     def _keep(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
         payload = msgspec.json.decode(message.payload)
         if message.retain:

@@ -152,7 +152,7 @@ def run_drill(folder: Path, videos: Sequence[Path], faults: Sequence[Fault], see
             end_s = time.time()
             running.terminate()
             assert running.wait(30) == 0, log.read_text()
-        heard.wait_for(lambda topics: [m["state"] for m in topics.get(f"{TOPIC}status", ())][-1:] == ["offline"])
+        heard.wait_for_end(TOPIC.removesuffix("/"))
         simulator.terminate()
         assert simulator.wait(10) == 0, simulated.read_text()
     return Outcome(

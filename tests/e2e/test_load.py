@@ -41,9 +41,7 @@ def run_overloaded(
         config = overloaded(folder, shared_data, broker.port, max_age_ms, priorities)
         done = streamproc("run", config, "--duration", str(seconds), "--report", report, timeout_s=seconds + 60)
         assert done.code == 0, done.err
-        heard.wait_for(
-            lambda topics: [m["state"] for m in topics.get("streamproc/load/status", ())][-1:] == ["offline"]
-        )
+        heard.wait_for_end("streamproc/load")
         ages = [m["age_ms"] for t, ms in heard.messages.items() if t.endswith("detections") for m in ms]
     books: dict[str, Any] = json.loads(report.read_text())
     assert_sums_close(books)

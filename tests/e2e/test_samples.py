@@ -64,9 +64,7 @@ def scores(folder: Path, samples: Path, **sections: Any) -> dict[str, TrackingSc
         report = folder / "report.json"
         done = streamproc("run", config, "--report", report)
         assert done.code == 0, done.err
-        heard.wait_for(
-            lambda topics: [m["state"] for m in topics.get("streamproc/truth/status", ())][-1:] == ["offline"]
-        )
+        heard.wait_for_end("streamproc/truth")
     assert_sums_close(json.loads(report.read_text()))
     found = {}
     for camera in CAMERAS:

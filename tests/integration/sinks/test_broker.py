@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -17,8 +18,9 @@ import pytest
 from streamproc.errors import DependencyError, FatalError
 from streamproc.sinks.broker import EmbeddedBroker
 from streamproc.sinks.endpoint import Endpoint
-from streamproc.sinks.mqtt import probe_broker
+from streamproc.sinks.mqtt import connect, probe_broker
 from tests.brokers import free_port
+from tests.e2e.harness import Subscriber
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -48,6 +50,19 @@ async def test_it_serves_while_the_block_lasts_and_leaves_nothing_behind() -> No
     assert not psutil.pid_exists(pid)
     async with EmbeddedBroker(endpoint.host, endpoint.port):  # the port is free again at once
         await probe_broker(endpoint)
+
+
+async def test_it_passes_on_what_it_took_before_it_ends() -> None:
+    endpoint = Endpoint(host="127.0.0.1", port=free_port())
+    with contextlib.ExitStack() as stack:
+        async with EmbeddedBroker(endpoint.host, endpoint.port):
+            heard = stack.enter_context(Subscriber(endpoint.port))
+            await asyncio.to_thread(heard.wait_subscribed)
+            async with connect(endpoint) as speaker:
+                for number in range(20):
+                    await speaker.retain("words", b"%d" % number)
+        await asyncio.to_thread(heard.wait_for, lambda topics: topics["words"] == list(range(20)))
+    assert list(heard.messages) == ["words"]
 
 
 async def test_it_is_quiet(caplog: pytest.LogCaptureFixture) -> None:
