@@ -76,7 +76,7 @@ def scores(folder: Path, samples: Path, **sections: Any) -> dict[str, TrackingSc
     return found
 
 
-@pytest.mark.parametrize("kind", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("kind", ["openvino", pytest.param("onnxruntime", marks=pytest.mark.drill)])
 def test_detections_and_identities_match_the_truth(tmp_path: Path, samples: Path, kind: str) -> None:
     found = scores(tmp_path, samples, engine={"kind": kind})
     assert min(score.f1 for score in found.values()) >= 0.95

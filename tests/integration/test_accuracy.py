@@ -65,7 +65,7 @@ async def compare(shared_data: Path, video: str, every: int) -> dict[str, float]
     return {precision: shares[precision] for precision, (_, clear) in tally.items() if clear}
 
 
-@pytest.mark.parametrize("video", VIDEOS)
+@pytest.mark.parametrize("video", [video for video in VIDEOS if not video.startswith("one-by-one")])  # the longest
 async def test_agrees_with_a_plain_path(shared_data: Path, video: str) -> None:
     assert all(share >= 97 for share in (await compare(shared_data, video, every=20)).values())
 
