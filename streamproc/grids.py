@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ANCHORS", "cell_table", "cells", "grids_of", "is_detector", "is_retinaface", "is_yolox"]
+__all__ = ["ANCHORS", "cell_table", "cells", "grids_of", "is_detector", "is_retinaface", "is_text_map", "is_yolox"]
 
 # Strides of the feature maps that boxes come from: usual, with a map for small objects, with one for large ones.
 _STRIDES = ((8, 16, 32), (4, 8, 16, 32), (8, 16, 32, 64))
@@ -56,6 +56,15 @@ def is_detector(shape: Sequence[int], size: tuple[int, int]) -> bool:
         return False
     counts = {boxes * count for count in cells(size) for boxes in (1, _PRIORS, ANCHORS)}
     return not counts.isdisjoint(shape[1:]) or shape[2] == 6
+
+
+def is_text_map(shapes: Sequence[Sequence[int]], size: tuple[int, int]) -> bool:
+    """Whether a model's only output is a map of one value a pixel of its input, as of detectors of text.
+
+    >>> is_text_map([(1, 1, 384, 640)], (640, 384)), is_text_map([(1, 1, 96, 160)], (640, 384))
+    (True, False)
+    """
+    return [tuple(shape[1:]) for shape in shapes] == [(1, size[1], size[0])]
 
 
 def is_retinaface(shapes: Sequence[Sequence[int]], size: tuple[int, int]) -> bool:

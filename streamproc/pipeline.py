@@ -20,6 +20,7 @@ from typing import TypeAlias
 from streamproc.about import About
 from streamproc.batching import Batcher, BatchTimes
 from streamproc.cascade import Cascade
+from streamproc.cascade.answers import Answers, Decode
 from streamproc.channel import Channel, Overflow
 from streamproc.engines.base import Engine, Outputs, Slot
 from streamproc.errors import EngineAwayError, EngineError, FatalError
@@ -38,21 +39,21 @@ _log = logging.getLogger(__name__)
 _MOST_FAILURES = 10
 """Inferences that may fail one after the other: a picture that crashes the model ends no run, a broken engine does."""
 
-_Found: TypeAlias = tuple[Frame, Detections]
-"""What the model saw in a frame; not yet tracked, since that has to happen in order."""
+_Found: TypeAlias = tuple[Frame, Detections, Answers | None]
+"""What the model saw in a frame, not yet tracked, since that has to happen in order; and what a server says of that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lane:
     """One camera's share of post-processing.
 
-    ``decode`` turns the model's outputs for one row of a batch into detections; ``track`` adds track ids to them, and
-    is called with the camera's frames in order. ``velocities`` then says how their objects move; needed where frames
-    are filled in.
+    ``decode`` turns the model's outputs for one row of a batch into detections, with what a server's other models say
+    of them; ``track`` adds track ids to them, in their order, and is called with the camera's frames in order.
+    ``velocities`` then says how their objects move; needed where frames are filled in.
     """
 
     ledger: CameraLedger
-    decode: Callable[[Outputs, int, Letterbox], Detections]
+    decode: Decode
     track: Callable[[Detections, float], Detections]
     velocities: Velocities | None = None
 
@@ -104,6 +105,7 @@ class Pipeline:
         not_inferred: is told of every frame that the engine fails, and why; before the results of later frames of its
             camera are handed over.
         letterbox: writes a picture into a row of a slot.
+        model: its name in the results.
         labels: the model's class names.
         depth: batches from being closed to having their outputs, at a time. A frame grows old in a batch that waits
             behind others, so where all cameras are live it should not exceed what the engine works on at once.
@@ -122,6 +124,7 @@ class Pipeline:
         outlets: Sequence[Outlet],
         not_inferred: Callable[[Frame, DropReason], None],
         letterbox: Callable[[Picture, UInt8Array], Letterbox],
+        model: str,
         labels: tuple[str, ...],
         depth: int,
         max_age_ms: float,
@@ -137,6 +140,7 @@ class Pipeline:
         self._not_inferred = not_inferred
         self._receivers = sum(outlet.sink.essential for outlet in outlets)
         self._letterbox = letterbox
+        self._model = model
         self._labels = labels
         self._depth = asyncio.Semaphore(depth)
         self._max_age_ms = max_age_ms
@@ -231,7 +235,7 @@ class Pipeline:
         for row, (frame, letterbox) in enumerate(zip(frames, boxes, strict=True)):
             lane = self._lanes[frame.camera]
             with lane.ledger.spending(Cost.POSTPROCESS):
-                found.append((frame, lane.decode(outputs, row, letterbox)))
+                found.append((frame, *lane.decode(outputs, row, letterbox)))
         return found
 
     async def _collect(self, in_flight: Channel[asyncio.Task[list[_Found]]]) -> None:
@@ -239,8 +243,8 @@ class Pipeline:
             results = await batch
             if results:
                 self.batches.add(len(results))
-            for frame, detections in results:
-                await self._fan_out(frame, detections)
+            for frame, detections, answers in results:
+                await self._fan_out(frame, detections, answers)
         if self._filler is not None:
             self._filler.close()
         if self._cascade is not None:
@@ -251,19 +255,19 @@ class Pipeline:
             for result in due:
                 await self._hand_over(result)
 
-    async def _fan_out(self, frame: Frame, detections: Detections) -> None:
+    async def _fan_out(self, frame: Frame, detections: Detections, answers: Answers | None) -> None:
         lane = self._lanes[frame.camera]
         lane.ledger.inferred()
         with lane.ledger.spending(Cost.TRACK):
             detections = lane.track(detections, frame.pts_s)
         about: tuple[About | None, ...] = ()
         if self._cascade is not None:
-            detections, about = await self._cascade.see(frame, detections)
+            detections, about = await self._cascade.see(frame, detections, answers)
         result = FrameResult(
             frame=frame,
             detections=detections,
             labels=self._labels,
-            model=self._engine.info.name,
+            model=self._model,
             about=about,
         )
         if self._filler is None or not frame.live:

@@ -152,7 +152,10 @@ def build_report(
 
     ``cpu_ms`` is processor time on threads of our own, user + system, for each decoded frame, by what it went to; the
     engine's threads and the event loop's own work are only in ``cpu_s``. ``active_s`` runs from the first frame
-    captured to the last published; 0 when nothing was published.
+    captured to the last published; 0 when nothing was published. ``models`` has the crops that each secondary model was
+    asked about, and in how many batches. With ``cascade: server`` the server looks at every object and forms batches as
+    it likes: ``batches`` is 0, ``crops`` are those whose answers were due and taken, and ``unseen`` in ``lost`` those
+    that it had no room for, or that were too small for it.
     """
     cameras = {name: _camera(ledger) for name, ledger in ledgers.items()}
     spans = [span for ledger in ledgers.values() if (span := ledger.span_ns()) is not None]

@@ -1,4 +1,4 @@
-"""The configured secondary models, loaded: their engines and the heads that read them."""
+"""The configured secondary models: the heads that read them, and the engines of those that are asked from here."""
 
 from __future__ import annotations
 
@@ -13,19 +13,18 @@ from tempfile import TemporaryDirectory
 from streamproc.config import DETECTOR, Config, EngineConfig, SecondaryConfig
 from streamproc.config.fields import unknown_class
 from streamproc.config.refusals import dotted, show
-from streamproc.engines.base import Engine, Outputs
+from streamproc.engines.base import Engine, ModelInfo, Outputs
 from streamproc.engines.factory import open_engine
 from streamproc.errors import ConfigError, FatalError, Problem
 from streamproc.labels import resolve_labels
 from streamproc.models.heads import Answer, Thresholds
 from streamproc.models.heads.embedding import EmbeddingReader
-from streamproc.models.heads.retinaface import RetinaFaceDecoder
 from streamproc.models.secondary import SecondaryHead, SecondaryKind, WantedHead, recognise_secondary
 from streamproc.models.spec import Head
 from streamproc.repository.dependencies import needing_onnx
 from streamproc.types import Letterbox
 
-__all__ = ["Secondary", "open_secondaries"]
+__all__ = ["CropReader", "Secondary", "check_links", "open_secondaries", "reader_of"]
 
 _log = logging.getLogger(__name__)
 
@@ -33,21 +32,12 @@ _KINDS: Mapping[str, SecondaryKind | None] = {"auto": None, "pose": "keypoints"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Secondary:
-    """A loaded model that looks at crops: ``engine`` runs it, ``head`` reads its outputs.
+class CropReader:
+    """Reads what a model says of crops: ``head`` its outputs; ``thresholds``: what counts as an object, where it finds
+    objects."""
 
-    ``thresholds``: what counts as an object, where it finds objects.
-    """
-
-    engine: Engine
     head: SecondaryHead
     thresholds: Thresholds
-
-    def __str__(self) -> str:
-        """What was opened, for people."""
-        info = self.engine.info
-        details = ", ".join(f"{key} {value}" for key, value in self.engine.description.items())
-        return f"{info.name}: {self.head.name}, {info.size[0]}x{info.size[1]}; {details}"
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -59,6 +49,19 @@ class Secondary:
         if isinstance(self.head, Head):
             return self.head.decode(outputs, row, letterbox, self.thresholds)
         return self.head.read(outputs, row)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secondary(CropReader):
+    """A loaded model that looks at crops: ``engine`` runs it."""
+
+    engine: Engine
+
+    def __str__(self) -> str:
+        """What was opened, for people."""
+        info = self.engine.info
+        details = ", ".join(f"{key} {value}" for key, value in self.engine.description.items())
+        return f"{info.name}: {self.head.name}, {info.size[0]}x{info.size[1]}; {details}"
 
 
 @asynccontextmanager
@@ -79,9 +82,10 @@ async def open_secondaries(config: Config, detector: Head) -> AsyncIterator[Mapp
             except FatalError as error:
                 raise type(error)(f"models.{name}: {error}") from error
             opened.push_async_callback(engine.close)
-            secondaries[name] = _secondary(name, engine, model)
+            reader = reader_of(name, engine.info, model)
+            secondaries[name] = Secondary(engine=engine, head=reader.head, thresholds=reader.thresholds)
             _log.info("model %s on %s: %s", name, model.on, secondaries[name])
-        _check_links(config, detector, secondaries)
+        check_links(config, detector, secondaries)
         yield secondaries
 
 
@@ -100,10 +104,11 @@ def _rectified(model: SecondaryConfig, opened: AsyncExitStack) -> SecondaryConfi
 def _engine(engine: EngineConfig, model: SecondaryConfig) -> EngineConfig:
     """The detector's engine, but for the batch, and with one thread: what it computes is not urgent.
 
-    Nor does ``max_batch: auto`` mean more on a CPU than for the detector. Measured on one thread with OSNet x0.25 and
-    two LPRNets, full batches of 4 or 8 bring 1.06 to 1.21 times as many crops a second as single ones with OpenVINO
-    (OSNet: 1096 and 905), and 0.94 to 1.05 times with ONNX Runtime; but one crop in a batch of 4 takes OpenVINO more
-    than 3 times as long as alone (3.6 and 1.1 ms), since it computes the empty rows too.
+    Nor does ``max_batch: auto`` mean more on a CPU in this process than for the detector. Measured on one thread with
+    OSNet x0.25 and two LPRNets, full batches of 4 or 8 bring 1.06 to 1.21 times as many crops a second as single ones
+    with OpenVINO (OSNet: 1096 and 905), and 0.94 to 1.05 times with ONNX Runtime; but one crop in a batch of 4 takes
+    OpenVINO more than 3 times as long as alone (3.6 and 1.1 ms), since it computes the empty rows too. Behind Triton
+    batches do pay: what ``auto`` means there, the engine knows.
     """
     changes: dict[str, object] = {} if model.max_batch == "auto" else {"max_batch": model.max_batch}
     if engine.kind in ("openvino", "onnxruntime"):
@@ -111,7 +116,12 @@ def _engine(engine: EngineConfig, model: SecondaryConfig) -> EngineConfig:
     return engine.model_copy(update=changes)
 
 
-def _secondary(name: str, engine: Engine, model: SecondaryConfig) -> Secondary:
+def reader_of(name: str, info: ModelInfo, model: SecondaryConfig) -> CropReader:
+    """What reads the outputs of the model that the configuration calls ``name``.
+
+    Raises:
+        FatalError: they are none of what is configured, or of no kind that is known.
+    """
     wanted = WantedHead(
         kind=_KINDS.get(model.head, model.head),  # type: ignore[arg-type]  # what remains is of the same name
         labels=resolve_labels(model.labels),
@@ -121,17 +131,21 @@ def _secondary(name: str, engine: Engine, model: SecondaryConfig) -> Secondary:
         beam_width=model.beam or 1,
     )
     try:
-        head = recognise_secondary(engine.info, wanted)
+        head = recognise_secondary(info, wanted)
     except FatalError as error:
         raise type(error)(f"models.{name}: {error}") from error
     thresholds = Thresholds(
         confidence=model.confidence, iou=model.iou, class_ids=None, max_detections=model.max_detections
     )
-    return Secondary(engine=engine, head=head, thresholds=thresholds)
+    return CropReader(head=head, thresholds=thresholds)
 
 
-def _check_links(config: Config, detector: Head, secondaries: Mapping[str, Secondary]) -> None:
-    """Hold what each model stands on against what that one finds, and what is asked of one against what it gives."""
+def check_links(config: Config, detector: Head, secondaries: Mapping[str, CropReader]) -> None:
+    """Hold what each model stands on against what that one finds, and what is asked of one against what it gives.
+
+    Raises:
+        ConfigError: they do not go together.
+    """
     heads: dict[str, SecondaryHead] = {DETECTOR: detector} | {name: one.head for name, one in secondaries.items()}
     problems = []
     for name, model in config.models.items():
@@ -170,9 +184,9 @@ def _check_links(config: Config, detector: Head, secondaries: Mapping[str, Secon
 def _check_straightened(name: str, on: str, parent: Head, own: SecondaryHead) -> list[Problem]:
     """Only what has corners can be straightened, and boxes found in what was straightened would be out of place."""
     key = dotted(("models", name, "crop", "straighten"))
-    if not isinstance(parent.decoder, RetinaFaceDecoder):
+    if not parent.decoder.has_corners:
         found = f"true, on {show(on)}, whose output ({parent.name}) has no corners"
-        remedy = "Remove it, or let the model stand on a plate detector that gives them."
+        remedy = "Remove it, or let the model stand on a detector of plates or texts that gives them."
         return [Problem(key=key, found=found, expected="objects with four corners", remedy=remedy)]
     if isinstance(own, Head):
         expected = "a model that finds no objects of its own"

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 UInt8Array: TypeAlias = NDArray[np.uint8]
-PixelLayout: TypeAlias = Literal["yuv420p", "nv12"]
+PixelLayout: TypeAlias = Literal["yuv420p", "nv12", "rgb24"]
 ColorMatrix: TypeAlias = Literal["bt601", "bt709", "bt2020"]
 Rotation: TypeAlias = Literal[0, 90, 180, 270]
 Fit: TypeAlias = Literal["letterbox", "top_left", "stretch"]
@@ -42,12 +42,13 @@ input, each side scaled by itself."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """One decoded picture in its native YUV, 8 bits a sample.
+    """One picture, 8 bits a sample: in the native YUV of the decoder that it comes from, or in RGB where it was
+    converted before, as a served cascade gets it.
 
     ``planes``: uint8 views into the decoder's buffers (which they keep alive), never written to. ``yuv420p``:
-    Y (h, w), U and V (⌈h/2⌉, ⌈w/2⌉); ``nv12``: Y (h, w) and interleaved UV (⌈h/2⌉, ⌈w/2⌉, 2). ``rotation`` is the
-    clockwise turn, in degrees, that brings the stored picture upright. ``full_range``: samples use 0..255 rather than
-    16..235/240.
+    Y (h, w), U and V (⌈h/2⌉, ⌈w/2⌉); ``nv12``: Y (h, w) and interleaved UV (⌈h/2⌉, ⌈w/2⌉, 2); ``rgb24``: RGB (h, w, 3).
+    ``rotation`` is the clockwise turn, in degrees, that brings the stored picture upright. ``matrix`` and
+    ``full_range`` are of YUV alone; ``full_range``: samples use 0..255 rather than 16..235/240.
     """
 
     planes: tuple[UInt8Array, ...]
@@ -57,9 +58,16 @@ class Picture:
     full_range: bool = False
 
     def __post_init__(self) -> None:
-        height, width = self.planes[0].shape
+        height, width = self.planes[0].shape[:2]
         half = ((height + 1) // 2, (width + 1) // 2)
-        expected = ((height, width), half, half) if self.layout == "yuv420p" else ((height, width), (*half, 2))
+        expected: tuple[tuple[int, ...], ...]
+        match self.layout:
+            case "yuv420p":
+                expected = ((height, width), half, half)
+            case "nv12":
+                expected = ((height, width), (*half, 2))
+            case "rgb24":
+                expected = ((height, width, 3),)
         actual = tuple(plane.shape for plane in self.planes)
         if actual != expected:
             raise ValueError(f"{self.layout} planes: expected shapes {expected}, got {actual}")
@@ -67,7 +75,7 @@ class Picture:
     @property
     def stored_size(self) -> tuple[int, int]:
         """(width, height) in pixels as stored, before rotation."""
-        height, width = self.planes[0].shape
+        height, width = self.planes[0].shape[:2]
         return width, height
 
     @property

@@ -25,7 +25,6 @@ from streamproc.ledger import CameraLedger, Cost, DropReason, Stage
 from streamproc.monitor import WorkerMonitor
 from streamproc.outputs import file_sinks, live_sink
 from streamproc.pipeline import Lane, Outlet, Pipeline
-from streamproc.preprocess import letterbox_into
 from streamproc.report import WorkerCounts
 from streamproc.sinks.base import Sink
 from streamproc.sources.supervisor import CameraSource
@@ -125,7 +124,8 @@ class Worker:
             lanes=self._lanes,
             outlets=self._outlets,
             not_inferred=self._not_inferred,
-            letterbox=partial(letterbox_into, fit=engine.info.fit),
+            letterbox=detector.write,
+            model=config.model.name,
             labels=detector.head.labels,
             depth=engine.concurrency if self._all_live else engine.slots,
             max_age_ms=budget.max_frame_age_ms,
@@ -264,12 +264,11 @@ class Worker:
         return _LATE_SHARE * rank * self._config.budget.max_frame_age_ms / 1e3
 
     def _lane(self, name: str) -> Lane:
-        head = self._detector.head
-        thresholds = head.thresholds(self._config.model, self._config.cameras[name])
+        thresholds = self._detector.head.thresholds(self._config.model, self._config.cameras[name])
         track, velocities = _tracking(self._config, self._ledgers[name])
         return Lane(
             ledger=self._ledgers[name],
-            decode=lambda outputs, row, letterbox: head.decode(outputs, row, letterbox, thresholds),
+            decode=self._detector.decoding(thresholds),
             track=track,
             velocities=velocities,
         )

@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange
 
+from streamproc.preprocess import to_bgr
 from streamproc.types import ColorMatrix, Picture, PixelLayout, Rotation, UInt8Array
 
-__all__ = ["frames_of", "make_picture", "picture_of"]
+__all__ = ["frames_of", "make_picture", "picture_of", "read_picture"]
 
 _MATRICES: dict[int, ColorMatrix] = {1: "bt709", 9: "bt2020"}  # ITU-T H.273 MatrixCoefficients; others count as BT.601
 
@@ -44,6 +46,17 @@ def picture_of(frame: VideoFrame) -> Picture:
     return Picture(planes=tuple(planes), layout="yuv420p", matrix=matrix, full_range=full_range)
 
 
+def read_picture(path: Path) -> Picture:
+    """An image file as a decoder would give it; chroma that OpenCV halves is as coarse as a camera's."""
+    bgr = cv2.imread(str(path))
+    assert bgr is not None
+    height, width = (side - side % 2 for side in bgr.shape[:2])
+    planes = np.asarray(cv2.cvtColor(bgr[:height, :width], cv2.COLOR_BGR2YUV_I420), dtype=np.uint8)
+    y, u, v = np.split(planes.reshape(-1), [height * width, height * width * 5 // 4])
+    half = (height // 2, width // 2)
+    return Picture(planes=(y.reshape(height, width), u.reshape(half), v.reshape(half)), layout="yuv420p")
+
+
 def make_picture(
     y: UInt8Array,
     u: UInt8Array,
@@ -54,6 +67,9 @@ def make_picture(
     matrix: ColorMatrix = "bt601",
     full_range: bool = False,
 ) -> Picture:
-    """A picture of three planes, interleaving chroma where the layout wants it."""
+    """A picture of three planes, with its chroma interleaved, or converted to RGB, where the layout wants it."""
+    if layout == "rgb24":
+        rgb = to_bgr(make_picture(y, u, v, matrix=matrix, full_range=full_range))[..., ::-1]
+        return Picture(planes=(np.ascontiguousarray(rgb),), layout=layout, rotation=rotation)
     planes = (y, u, v) if layout == "yuv420p" else (y, np.dstack([u, v]))
     return Picture(planes=planes, layout=layout, rotation=rotation, matrix=matrix, full_range=full_range)

@@ -10,25 +10,21 @@ from concurrent.futures import Executor
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeAlias
 
-from streamproc.cascade.corners import Corners, grown
 from streamproc.cascade.memory import Policy, Subject
 from streamproc.channel import LoopSignal
 from streamproc.config import SecondaryConfig
+from streamproc.crops import Box, Corners, is_large_enough, object_into
 from streamproc.engines.base import Outputs, Slot
 from streamproc.errors import EngineAwayError, EngineError
 from streamproc.models.heads import Answer
-from streamproc.preprocess import crop_into, warp_into
-from streamproc.secondary import Secondary
+from streamproc.secondary import CropReader, Secondary
 from streamproc.telemetry import RateLimitedLog
 from streamproc.types import Frame, Letterbox, UInt8Array
 
-__all__ = ["Box", "Item", "Stage", "StageCounts"]
+__all__ = ["Item", "QueuedStage", "Stage", "StageCounts"]
 
 _log = logging.getLogger(__name__)
-
-Box: TypeAlias = tuple[float, float, float, float]
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
@@ -49,7 +45,8 @@ class Item:
 @dataclass(slots=True)
 class StageCounts:
     """What a model was asked: ``batches`` of ``crops`` in all; ``empty`` of these had nothing that it knows.
-    ``lost``: crops without an answer, by reason."""
+    ``lost``: crops without an answer, by reason. A server forms its batches itself, of which nothing is counted here.
+    """
 
     batches: int = 0
     crops: int = 0
@@ -65,7 +62,26 @@ class StageCounts:
 
 
 class Stage:
-    """A secondary model with its waiting objects. Lives on one event loop.
+    """A secondary model's part in a cascade: which objects it is to look at, and what it was asked so far."""
+
+    def __init__(self, name: str, config: SecondaryConfig, reader: CropReader, policy: Policy) -> None:
+        self.name = name
+        self.config = config
+        self.reader = reader
+        self.policy = policy
+        self.counts = StageCounts()
+
+    def wants(self, label: str, item: Item) -> bool:
+        """Whether the model should look at an object, of the class ``label``, in this frame."""
+        known = self.config.classes is None or label in self.config.classes
+        return known and is_large_enough(item.box, self.config.crop.min_size) and self._is_due(item)
+
+    def _is_due(self, item: Item) -> bool:
+        return item.subject.is_due(self.name, self.policy, item.frame.pts_s)
+
+
+class QueuedStage(Stage):
+    """A stage with an engine of its own, and the objects that wait for it. Lives on one event loop.
 
     An object waits once: a fresher picture of it takes the place of the one that waits. Objects of which least is
     known go first; where more wait than there is room for, those of which most is known are left out, and so are seen
@@ -86,11 +102,8 @@ class Stage:
         crops: Executor,
         found: Callable[[Stage, Item, Answer | None], None],
     ) -> None:
-        self.name = name
-        self.config = config
-        self.secondary = secondary
-        self.policy = policy
-        self.counts = StageCounts()
+        super().__init__(name, config, secondary, policy)
+        self._engine = secondary.engine
         self._crops = crops
         self._found = found
         self._waiting: dict[Subject, Item] = {}
@@ -99,12 +112,10 @@ class Stage:
         self._closed = False
         self._warnings = RateLimitedLog(_log, interval_s=10.0)
 
-    def wants(self, item: Item) -> bool:
-        """Whether the model should look at an object in this frame."""
-        x1, y1, x2, y2 = item.box
-        if min(x2 - x1, y2 - y1) < self.config.crop.min_size or item.subject in self._busy:
+    def _is_due(self, item: Item) -> bool:
+        if item.subject in self._busy:
             return False
-        return item.subject in self._waiting or item.subject.is_due(self.name, self.policy, item.frame.pts_s)
+        return item.subject in self._waiting or super()._is_due(item)
 
     def offer(self, item: Item) -> None:
         """Let an object wait for its turn. One that somebody waits for is never left out, before the end."""
@@ -138,7 +149,7 @@ class Stage:
                     await self._changed.wait()
                     continue
                 async with AsyncExitStack() as stack:
-                    slot = await stack.enter_async_context(self.secondary.engine.lease())
+                    slot = await stack.enter_async_context(self._engine.lease())
                     items = self._next()
                     if items:
                         self._busy.update(item.subject for item in items)
@@ -146,7 +157,7 @@ class Stage:
 
     def _next(self) -> list[Item]:
         """As many as go into one batch, those of which least is known first."""
-        first = sorted(self._waiting.values(), key=self._known)[: self.secondary.engine.max_batch]
+        first = sorted(self._waiting.values(), key=self._known)[: self._engine.max_batch]
         for item in first:
             del self._waiting[item.subject]
             item.subject.tried(self.name, item.frame.pts_s)
@@ -163,7 +174,7 @@ class Stage:
             async with lease:
                 boxes = await loop.run_in_executor(self._crops, partial(self._crop, items, slot))
                 patient = any(item.done is not None for item in items)
-                outputs = await self.secondary.engine.infer(slot, len(items), patient=patient)
+                outputs = await self._engine.infer(slot, len(items), patient=patient)
                 answers = await loop.run_in_executor(self._crops, partial(self._read, outputs, boxes))
                 self.counts.batches += 1
                 self.counts.crops += len(items)
@@ -185,24 +196,16 @@ class Stage:
 
     def _write(self, item: Item, row: UInt8Array) -> Letterbox:
         """Put an object into a row of a slot: straightened, where that is wanted and it has corners."""
-        picture, info, crop = item.frame.picture, self.secondary.engine.info, self.config.crop
-        if crop.straighten and item.corners is not None:
-            warp_into(picture, grown(item.corners, crop.expand), row)
-            # Nothing is placed by it: models that find objects never see straightened ones.
-            return Letterbox.fit(picture.size, info.size, "stretch")
-        return crop_into(picture, _grown(item.box, crop.expand), row, fit=info.fit)
+        crop = self.config.crop
+        corners = item.corners if crop.straighten else None
+        # Nothing is placed by the letterbox of what is straightened: models that find objects never see that.
+        return object_into(item.frame.picture, item.box, corners, row, fit=self._engine.info.fit, expand=crop.expand)
 
     def _read(self, outputs: Outputs, boxes: list[Letterbox]) -> list[Answer]:
-        return [self.secondary.read(outputs, row, letterbox) for row, letterbox in enumerate(boxes)]
+        return [self.reader.read(outputs, row, letterbox) for row, letterbox in enumerate(boxes)]
 
     def _lose(self, item: Item, reason: str | None) -> None:
         """``reason``: None where a fresher picture of the same object takes its place."""
         if reason is not None:
             self.counts.lost[reason] += 1
         self._found(self, item, None)
-
-
-def _grown(box: Box, share: float) -> Box:
-    x1, y1, x2, y2 = box
-    width, height = share * (x2 - x1), share * (y2 - y1)
-    return (x1 - width, y1 - height, x2 + width, y2 + height)

@@ -40,12 +40,17 @@ _SERVING, _GRAPH, _QUEUE, _PLAN = "Serving", "What is fused into the model", "Ba
 _INT8, _SCRIPTED = "int8", "In place of a model file"
 _PIXELS = "The pictures it wants; left out, what its kind wants"
 _TENSORS = "The arrays it takes, without the batch: name:dtype:dims, such as text:string:1,image:uint8:-1x-1x3."
-_STEPS = "Models of the repository behind one another; a file with the keys inputs, outputs and steps."
+_STEPS = (
+    "Models of the repository as one: a file with the keys inputs, outputs and steps, or cameras.yaml, all of whose "
+    "models the server then runs."
+)
 
 
 @models.command()
 def build(
-    source: Annotated[Path | None, typer.Argument(metavar="MODEL", help="An ONNX file, or a TensorRT plan.")] = None,
+    source: Annotated[
+        Path | None, typer.Argument(metavar="MODEL", help="An ONNX file, TensorRT plan or TorchScript classifier.")
+    ] = None,
     repository: Repository = _HERE,
     output: Annotated[
         Path | None,
@@ -101,7 +106,8 @@ def build(
         typer.Option(min=0, help="Seconds to measure the speed before and after; 0 for not.", rich_help_panel=_INT8),
     ] = 6.0,
     size: Annotated[
-        str | None, typer.Option(metavar="WxH", help="Input size, for a model that leaves it open.")
+        str | None,
+        typer.Option(metavar="WxH", help="Input size, for a model that leaves it open; with cameras.yaml, 1920x1080."),
     ] = None,
     verify: Annotated[
         list[Path] | None, typer.Option(help="Pictures, or folders of them, to compare on; left out, a drawn one.")
@@ -148,7 +154,8 @@ def build(
         typer.Option(help="How a picture lies in its input.", rich_help_panel=_PIXELS),
     ] = "auto",
     fuse_intake: Annotated[
-        bool, typer.Option(help="Take uint8 pictures and scale them in the model.", rich_help_panel=_GRAPH)
+        bool,
+        typer.Option(help="Take uint8 pictures and scale them in the model; or its own input.", rich_help_panel=_GRAPH),
     ] = True,
     fuse_suppression: Annotated[
         bool | None,
@@ -182,12 +189,15 @@ def build(
     set_up_logging()
     with errors():
         from streamproc.config.pixels import parse_pixels
+        from streamproc.repository.from_torchscript import TORCHSCRIPT_SUFFIXES
         from streamproc.repository.options import BuildOptions
         from streamproc.repository.policy import VersionPolicy
 
         scripted = Scripted(python=python, inputs=inputs, outputs=outputs, ensemble=ensemble)
+        torchscript = source is not None and source.suffix in TORCHSCRIPT_SUFFIXES
+        usual = "openvino" if output else "python" if torchscript else "onnxruntime"
         given |= {
-            "backend": backend or scripted.backend or ("openvino" if output else "onnxruntime"),
+            "backend": backend or scripted.backend or usual,
             "labels": _labels(labels),
             "size": _size(size),
             "pixels": parse_pixels(color=color, mean=mean, scale=scale),

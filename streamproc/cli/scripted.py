@@ -1,4 +1,4 @@
-"""``streamproc models build`` where there is no model file: Python functions, and ensembles of other models."""
+"""``streamproc models build`` where there is no model file: Python functions, and other models in one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ __all__ = ["Scripted", "build_scripted"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scripted:
-    """What the command line says in place of a model file: ``module:function`` with its tensors, or a file of steps."""
+    """What the command line says in place of a model file: ``module:function`` with its tensors, or a file that says
+    which models follow one another: steps, or a configuration of cameras."""
 
     python: str | None
     inputs: str | None
@@ -47,9 +48,12 @@ def build_scripted(wanted: Scripted, options: BuildOptions, *, misplaced: Mappin
     """
     _check(wanted, misplaced)
     if wanted.ensemble is not None:
+        from streamproc.config.ensemble import is_ensemble
+        from streamproc.repository.from_cascade import build_cascade
         from streamproc.repository.from_ensemble import build_ensemble
 
-        built = build_ensemble(wanted.ensemble, options)
+        builder = build_ensemble if is_ensemble(wanted.ensemble) else build_cascade
+        built = builder(wanted.ensemble, options)
     else:
         from streamproc.repository.from_python import build_python
         from streamproc.repository.tensors import parse_tensors

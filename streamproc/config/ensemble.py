@@ -1,4 +1,4 @@
-"""The file that ``models build --ensemble`` reads: which served models follow one another, and what they pass on."""
+"""A file that ``models build --ensemble`` reads: which served models follow one another, and what they pass on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from pydantic import Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from streamproc.config.fields import Section, Text
+from streamproc.config.models import Config
 from streamproc.config.refusals import did_you_mean, dotted, show
 from streamproc.config.syntax import read_yaml
 from streamproc.config.tree import at
 from streamproc.errors import ConfigError, Problem
 
-__all__ = ["EnsembleConfig", "StepConfig", "load_ensemble"]
+__all__ = ["EnsembleConfig", "StepConfig", "is_ensemble", "load_ensemble"]
 
 _Names = Annotated[tuple[Text, ...], Field(min_length=1)]
 _Links = Annotated[dict[Text, Text], Field(min_length=1)]
@@ -62,6 +63,28 @@ _WANTED: Mapping[tuple[str, ...], tuple[str, str]] = {
 _EXAMPLE = "Write at least the keys inputs, outputs and steps, such as {}; {}; {}.".format(
     *(_WANTED[key,][1] for key in ("inputs", "outputs", "steps"))
 )
+
+
+def is_ensemble(path: Path) -> bool:
+    """Whether a file tells the steps of an ensemble; False where it is a configuration of cameras.
+
+    Raises:
+        ConfigError: it has keys of neither or of both, or gives no keys at all.
+    """
+    values, _ = read_yaml(path, example=_EXAMPLE)
+    keys = list(values) if isinstance(values, dict) else []
+    of_steps, of_cameras = (
+        [key for key in keys if key in section.model_fields] for section in (EnsembleConfig, Config)
+    )
+    if bool(of_steps) != bool(of_cameras):
+        return bool(of_steps)
+    problem = Problem(
+        key="",
+        found=f"the keys {', '.join(map(show, of_steps + of_cameras or keys))}",
+        expected=f"those of steps ({', '.join(EnsembleConfig.model_fields)}) or of cameras (model, cameras, ...)",
+        remedy="Correct the keys, or name another file.",
+    )
+    raise ConfigError(str(path), [problem])
 
 
 def load_ensemble(path: Path) -> EnsembleConfig:

@@ -261,6 +261,11 @@ class Config(Section):
         description="Further models, each under its name, which look at what the detector or one another has found.",
         examples=[{"plates": {"path": "plates.onnx", "classes": ["car"]}}],
     )
+    cascade: Literal["client", "server"] = Field(
+        default="client",
+        description="Who runs these models: the client, with requests to each of them, or the server, all of them in "
+        "one request a picture, as a model that streamproc models build --ensemble makes of this file. Triton only.",
+    )
     budget: BudgetConfig = Field(default_factory=BudgetConfig, description="How many frames, and how fresh.")
     tracking: TrackingConfig = Field(default_factory=TrackingConfig, description="How objects keep their identity.")
     mqtt: MqttConfig | None = Field(
@@ -292,6 +297,23 @@ class Config(Section):
                 remedy="Build them with streamproc models build, and name their folder in engine.repository.",
             )
         return check_graph(value)
+
+    @field_validator("cascade")
+    @classmethod
+    def _can_be_served(cls, value: str, info: ValidationInfo) -> str:
+        engine = info.data.get("engine")
+        if value == "client" or engine is None:
+            return value
+        if engine.kind != "triton":
+            remedy = "Write engine.kind: triton, or cascade: client."
+            raise RefusedError(expected="cascade: server only with engine.kind: triton", remedy=remedy)
+        if engine.managed and engine.repository is None and "models" in info.data:
+            raise RefusedError(
+                found="'server', and a managed server without a repository",
+                expected="a repository that has the cascade",
+                remedy="Build it with streamproc models build --ensemble, and name the folder in engine.repository.",
+            )
+        return value
 
     @field_validator("tracking")
     @classmethod

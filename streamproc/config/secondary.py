@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, Literal
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -19,6 +19,9 @@ DETECTOR: Final = "detector"
 """The name by which ``on`` means the model of the section ``model``."""
 
 _TEXT_ONLY = ("alphabet", "blank", "beam")
+_STRIDE = 32  # of the coarsest feature map of most detectors; what looks at a whole picture takes other sizes, too
+
+_AnySide: TypeAlias = Annotated[int, Field(ge=8, le=4096)]
 
 
 class CropConfig(Section):
@@ -37,7 +40,7 @@ class CropConfig(Section):
     straighten: bool = Field(
         default=False,
         description="true shows what an object's four corners enclose as if it were seen from the front, filling the "
-        "input: for objects of a detector that gives corners, such as plates.",
+        "input as fit says: for objects of a detector that gives corners, such as plates and texts.",
     )
 
 
@@ -73,6 +76,12 @@ class SecondaryConfig(ModelConfig):
         "by its outputs.",
         examples=["ctc"],
     )
+    size: tuple[_AnySide, _AnySide] | None = Field(
+        default=None,
+        description="Width and height of the model's input, for a model that leaves them open; multiples of 32 for one "
+        "that finds objects; left out, 640 x 640.",
+        examples=[[192, 48]],
+    )
     top: int = Field(default=1, ge=1, le=100, description="Classes told, the most probable first. Classifiers only.")
     alphabet: str | tuple[str, ...] | None = Field(
         default=None,
@@ -106,10 +115,14 @@ class SecondaryConfig(ModelConfig):
         default=0.0, ge=0, le=86_400, description="Seconds between two looks at one object, at least."
     )
     max_batch: MaxBatch = Field(
-        default="auto", description="Crops in one inference at most, 1 to 256, or auto: what engine.max_batch says."
+        default="auto",
+        description="Crops in one inference at most, 1 to 256, or auto: what engine.max_batch says, and where that is "
+        "auto as well, up to 8 small ones with Triton.",
     )
     max_waiting: Limit = Field(
-        default=32, description="Objects that may wait for it, of all cameras; more are left out, and counted."
+        default=32,
+        description="Objects that may wait for it, of all cameras, or with cascade: server of one picture; more are "
+        "left out, and counted.",
     )
 
     @field_validator("rectify")
@@ -129,6 +142,17 @@ class SecondaryConfig(ModelConfig):
         if found.suffix != ".onnx":
             raise RefusedError(expected="an .onnx file", remedy="Export the model to ONNX, and name that file.")
         return found
+
+    @field_validator("size")
+    @classmethod
+    def _fits_detectors(cls, value: tuple[int, int] | None, info: ValidationInfo) -> tuple[int, int] | None:
+        head = info.data.get("head")
+        if value is not None and head in ("detector", "pose") and any(side % _STRIDE for side in value):
+            near = [max(_STRIDE, round(side / _STRIDE) * _STRIDE) for side in value]
+            raise RefusedError(
+                expected=f"multiples of {_STRIDE} with head: {head}", remedy=f"Write, for example, size: {near}."
+            )
+        return value
 
     @field_validator(*_TEXT_ONLY)
     @classmethod

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from streamproc.config import PixelsConfig
 from streamproc.engines.base import UNIT_RGB, Pixels, TensorInfo
 from streamproc.errors import EngineError, FatalError, ModelError
-from streamproc.grids import is_detector, is_retinaface, is_yolox
+from streamproc.grids import is_detector, is_retinaface, is_text_map, is_yolox
 from streamproc.types import Fit
 
 __all__ = [
@@ -27,12 +27,15 @@ __all__ = [
 ]
 
 DEFAULT_SIZE = (640, 640)  # what the YOLO family is trained and published with
-_STRIDE = 32  # of the YOLO family's coarsest feature map: other sizes fail inside the network
+_STRIDE = 32  # of the coarsest feature map of most detectors: other sizes fail inside the network
 _AS_THEY_ARE = (1.0, 1.0, 1.0)
 # Since its authors left normalisation out; their older models, which their demo calls legacy, need model.pixels.
 _YOLOX_PIXELS = Pixels(color="bgr", scale=_AS_THEY_ARE)
 # Of its authors' code, which has them from the networks of its time that were trained on ImageNet.
 _RETINAFACE_PIXELS = Pixels(color="bgr", mean=(104.0, 117.0, 123.0), scale=_AS_THEY_ARE)
+# PaddleOCR gives its text detectors ImageNet's mean and deviation of red, green and blue, but pixels in the order of
+# OpenCV. On 60 coloured plates the boxes of its mobile detector are better so: a mean IoU of 0.79, and 0.73 in RGB.
+_TEXT_PIXELS = Pixels(color="bgr", mean=(123.675, 116.28, 103.53), scale=(1 / 58.395, 1 / 57.12, 1 / 57.375))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +44,8 @@ class Intake:
 
     ``dtype``: ``float32`` and ``float16`` want ``pixels``, ``uint8`` wants 0..255 in their ``color``.
     ``channels_first``: (batch, 3, height, width) rather than (batch, height, width, 3). ``size``: (width, height).
-    ``max_batch``: pictures at once; ``open_batch``: the model takes fewer as well. ``fit``: how a picture lies there.
+    ``max_batch``: pictures at once; ``open_batch``: the model takes fewer as well. ``open_size``: it may take other
+    sizes, too. ``fit``: how a picture lies there.
     """
 
     tensor: str
@@ -50,8 +54,18 @@ class Intake:
     size: tuple[int, int]
     max_batch: int
     open_batch: bool
+    open_size: bool = False
     pixels: Pixels = UNIT_RGB
     fit: Fit = "letterbox"
+
+    @property
+    def size_remedy(self) -> str:
+        """What to do, in a sentence and a space, where the model fails because of its size; empty where that is none
+        that detectors fail at."""
+        if not self.open_size or not any(side % _STRIDE for side in self.size):
+            return ""
+        width, height = (max(_STRIDE, round(side / _STRIDE) * _STRIDE) for side in self.size)
+        return f"If it is a detector, set model.size to multiples of {_STRIDE}, here [{width}, {height}]. "
 
     @property
     def slot_shape(self) -> tuple[int, int, int, int]:
@@ -81,7 +95,8 @@ def plan_intake(
     if len(tensor.shape) != 4 or tensor.dtype not in ("float32", "float16", "uint8"):
         raise _unsuitable(model, inputs)
     batch, *rest = tensor.shape
-    channels_first = rest[0] == 3
+    # Where a file leaves every side open, as those of Optimum do, it comes from PyTorch: channels first.
+    channels_first = rest[0] == 3 or all(side < 0 for side in rest)
     if not channels_first and rest[2] != 3:
         raise _unsuitable(model, inputs)
     height, width = rest[1:] if channels_first else rest[:2]
@@ -92,6 +107,7 @@ def plan_intake(
         size=_agree_size(model, (width, height), size),
         max_batch=_agree_batch(model, batch, auto_batch if max_batch == "auto" and batch < 0 else max_batch),
         open_batch=batch < 0,
+        open_size=width < 0 or height < 0,
     )
 
 
@@ -109,17 +125,17 @@ def settle_pictures(
     Raises:
         ModelError: a mean or a scale, for a model that takes uint8.
     """
-    outputs = row_each(intake, outputs)
-    yolox = any(is_yolox(tensor.shape, intake.size) for tensor in outputs)
+    shapes = [tensor.shape for tensor in row_each(intake, outputs)]
+    yolox, text = any(is_yolox(shape, intake.size) for shape in shapes), is_text_map(shapes, intake.size)
     if pixels is not None:
         intake = replace(intake, pixels=_as_configured(model, intake, pixels))
-    elif yolox and intake.dtype != "uint8":
-        intake = replace(intake, pixels=_YOLOX_PIXELS)
-    elif is_retinaface([tensor.shape for tensor in outputs], intake.size) and intake.dtype != "uint8":
-        intake = replace(intake, pixels=_RETINAFACE_PIXELS)
+    elif intake.dtype != "uint8":
+        retinaface = is_retinaface(shapes, intake.size)
+        known = ((yolox, _YOLOX_PIXELS), (retinaface, _RETINAFACE_PIXELS), (text, _TEXT_PIXELS))
+        intake = replace(intake, pixels=next((its_own for is_it, its_own in known if is_it), intake.pixels))
     if fit != "auto":
         return replace(intake, fit=fit)
-    detector = any(is_detector(tensor.shape, intake.size) for tensor in outputs)
+    detector = text or any(is_detector(shape, intake.size) for shape in shapes)
     told = (one for one in get_args(Fit) if one == metadata.get("fit"))
     return replace(intake, fit=next(told, "top_left" if yolox else "letterbox" if detector else "stretch"))
 
@@ -157,7 +173,8 @@ def cannot_run(model: str, path: Path, runtime: str, device: str, intake: Intake
     width, height = intake.size
     said = f"model {model} ({path}): {runtime} cannot run it on {device} at {width}x{height}: {cause.rstrip('. ')}. "
     if device == "CPU":
-        return ModelError(said + "Leave model.size out, try another engine.kind, or export the model again.")
+        remedy = "Leave model.size out or correct it, try another engine.kind, or export the model again."
+        return ModelError(said + intake.size_remedy + remedy)
     return EngineError(said + "Try engine.device: CPU, or another engine.kind.")
 
 
@@ -188,12 +205,6 @@ def _agree_size(model: str, own: tuple[int, int], wanted: tuple[int, int] | None
         raise ModelError(
             f"model {model}: its input is fixed at {width}x{height} (width x height); model.size asks for "
             f"{wanted[0]}x{wanted[1]}. Remove model.size, or export the model at that size."
-        )
-    if agreed != own and (width % _STRIDE or height % _STRIDE or min(agreed) < _STRIDE):
-        near = [max(_STRIDE, round(side / _STRIDE) * _STRIDE) for side in agreed]
-        raise ModelError(
-            f"model {model}: model.size is {width}x{height}; expected multiples of {_STRIDE}. "
-            f"Set model.size to [{near[0]}, {near[1]}]."
         )
     return width, height
 

@@ -36,7 +36,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """A copy of a model that computes in float16; what it takes and gives keeps its types.
 
     Intake and suppression of ours stay in float32: a coordinate of 640 is 0.5 px coarse in float16. Weights beyond
-    its range (65504) become the nearest that it has.
+    its range (65504) become the nearest that it has, but for variances, which go into the scales beside them.
 
     Raises:
         ModelError: the model is quantised, has branches or loops, or operators that are not ONNX's own.
@@ -50,6 +50,7 @@ def to_fp16(model: onnx.ModelProto) -> onnx.ModelProto:
         )
     converted = onnx.ModelProto()
     converted.CopyFrom(model)
+    _scale_by_variances(converted.graph)
     _HalfPrecision(converted).convert()
     return converted
 
@@ -182,6 +183,27 @@ def _refuse(model: onnx.ModelProto, wanted: str) -> None:
             f"precision {wanted}: the model has branches or loops ({', '.join(sorted(kinds & _CONTROL_FLOW))}), which "
             "are not converted. Export a plain detection model."
         )
+
+
+def _scale_by_variances(graph: onnx.GraphProto) -> None:
+    """Make every variance of batch normalisation 1, and the scale what it has to be then: scale / sqrt(variance + e).
+
+    Large features have variances beyond float16 though all that is computed from them is within: PP-OCR's text
+    detector has one of 4.8e7.
+    """
+    known = {weight.name: weight for weight in graph.initializer}
+    constants = ((node.output[0], one) for node in graph.node if node.op_type == "Constant" for one in node.attribute)
+    known |= {name: one.t for name, one in constants if one.name == "value"}
+    for node in graph.node:
+        if node.op_type != "BatchNormalization" or not {node.input[1], node.input[4]} <= known.keys():
+            continue
+        epsilon = next((one.f for one in node.attribute if one.name == "epsilon"), 1e-5)
+        scale, variance = (numpy_helper.to_array(known[node.input[index]]) for index in (1, 4))
+        scaled = scale / np.sqrt(variance.astype(np.float64) + epsilon)
+        for index, values in ((1, scaled), (4, np.full_like(scaled, 1 - epsilon))):
+            name = f"{PREFIX}normalised/{node.output[0]}/{index}"
+            graph.initializer.append(numpy_helper.from_array(values.astype(scale.dtype), name))
+            node.input[index] = name
 
 
 class _HalfPrecision:

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import ast
 import logging
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from streamproc.config.model import HeadKind
 from streamproc.engines.base import ModelInfo, TensorInfo
 from streamproc.errors import ModelError
 from streamproc.models.heads.pose import PoseLayout
 from streamproc.models.metadata import names_in
+
+if TYPE_CHECKING:  # a server that runs this has no configuration
+    from streamproc.config.model import HeadKind
 
 __all__ = ["pose_layout"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from streamproc.config.model import HeadKind as DetectorKind
 from streamproc.engines.base import ModelInfo, TensorInfo
 from streamproc.errors import ModelError
 from streamproc.models.heads import Classified, Embedded, Reader, TextRead
@@ -16,6 +15,9 @@ from streamproc.models.heads.ctc import Blank, CtcReader
 from streamproc.models.heads.embedding import EmbeddingReader
 from streamproc.models.metadata import names_in
 from streamproc.models.spec import Head, recognise
+
+if TYPE_CHECKING:  # a server that runs this has no configuration
+    from streamproc.config.model import HeadKind as DetectorKind
 
 __all__ = ["SecondaryHead", "SecondaryKind", "WantedHead", "recognise_secondary"]
 

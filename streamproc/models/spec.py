@@ -6,23 +6,26 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from numpy.typing import NDArray
 
-from streamproc.config import CameraConfig, ModelConfig
-from streamproc.config.model import HeadKind
 from streamproc.engines.base import ModelInfo, TensorInfo
 from streamproc.errors import ModelError
 from streamproc.grids import ANCHORS, cells, grids_of, is_yolox
 from streamproc.models.heads import Decoder, Thresholds
 from streamproc.models.heads.pose import PoseDecoder, PoseLayout
 from streamproc.models.heads.retinaface import RetinaFaceDecoder
+from streamproc.models.heads.text_regions import TextRegionsDecoder
 from streamproc.models.heads.yolo import EndToEndDecoder, ObjectnessDecoder, RawDecoder
 from streamproc.models.heads.yolox import YoloxDecoder
 from streamproc.models.keypoints import pose_layout
 from streamproc.models.metadata import names_in
 from streamproc.types import Detections, Letterbox
+
+if TYPE_CHECKING:  # a server that runs this has no configuration
+    from streamproc.config import CameraConfig, ModelConfig
+    from streamproc.config.model import HeadKind
 
 __all__ = ["Head", "Thresholds", "recognise"]
 
@@ -96,6 +99,10 @@ def recognise(info: ModelInfo, labels: tuple[str, ...] | None = None, *, kind: H
     if corners is not None:
         plate = labels or names_in(info.name, info.metadata) or ("plate",)
         return Head(labels=_agree(info, info.outputs[0], plate, 1), decoder=corners)
+    texts = TextRegionsDecoder.matching(info.outputs, info.size)
+    if texts is not None and kind != "pose":
+        text = labels or names_in(info.name, info.metadata) or ("text",)
+        return Head(labels=_agree(info, info.outputs[0], text, 1), decoder=texts)
     for tensor in info.outputs:
         found = _match(tensor, info.size)
         if found is not None:
@@ -196,5 +203,6 @@ def _unsupported(info: ModelInfo, reason: str) -> ModelError:
         f"model {info.name}: not supported: {reason}. It has {tensors}. At {width}x{height} one output must be "
         f"(1, 4 + classes, {count}) as of YOLOv8 and later, with 3 rows more a keypoint as of their pose models, "
         f"(1, {ANCHORS * count}, 5 + classes) as of YOLOv5, "
-        f"(1, {count}, 5 + classes) as of YOLOX, or (1, n, 6) end-to-end. Export a detection model of such a kind."
+        f"(1, {count}, 5 + classes) as of YOLOX, (1, n, 6) end-to-end, or (1, 1, {height}, {width}) as of text "
+        "detectors. Export a detection model of such a kind."
     )

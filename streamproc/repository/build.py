@@ -29,7 +29,8 @@ from streamproc.repository.config_pbtxt import (
 from streamproc.repository.contents import Contents
 from streamproc.repository.dependencies import needing_onnx
 from streamproc.repository.from_plan import from_plan
-from streamproc.repository.options import BuildOptions, InstanceKind, check_options
+from streamproc.repository.from_torchscript import TORCHSCRIPT_SUFFIXES, from_torchscript
+from streamproc.repository.options import BuildOptions, InstanceKind, Made, check_options
 from streamproc.repository.plans import PLAN_SUFFIXES
 from streamproc.repository.policy import VersionPolicy
 from streamproc.repository.staging import put_in_place, staging, write_whole
@@ -80,7 +81,7 @@ class BuiltModel:
 
 
 def build(source: Path, options: BuildOptions) -> BuiltModel:
-    """Build a served model from an ONNX file, or around an existing TensorRT plan.
+    """Build a served model from an ONNX file, or around an existing TensorRT plan or TorchScript classifier.
 
     Everything is made and verified first, and appears in the repository at once; at an error nothing that was there
     has changed. config.pbtxt belongs to all versions of a model: it is written anew from the options, and a version
@@ -91,10 +92,10 @@ def build(source: Path, options: BuildOptions) -> BuiltModel:
         DependencyError: ONNX or ONNX Runtime is not installed.
         ModelError: the source, the repository, or how they fit.
     """
-    is_plan = source.suffix in PLAN_SUFFIXES
+    made_from = _kind_of(source)
     named = replace(options, name=options.name or source.stem)
-    check_options(named, made_from="plan" if is_plan else "graph")
-    return place(named, lambda name: _make(source, name, named, is_plan=is_plan))
+    check_options(named, made_from=made_from)
+    return place(named, lambda name: _make(source, name, named, made_from))
 
 
 def place(options: BuildOptions, make: Callable[[str], Contents]) -> BuiltModel:
@@ -134,8 +135,16 @@ def place(options: BuildOptions, make: Callable[[str], Contents]) -> BuiltModel:
     )
 
 
-def _make(source: Path, name: str, options: BuildOptions, *, is_plan: bool) -> Contents:
-    if is_plan:
+def _kind_of(source: Path) -> Made:
+    if source.suffix in TORCHSCRIPT_SUFFIXES:
+        return "torchscript"
+    return "plan" if source.suffix in PLAN_SUFFIXES else "graph"
+
+
+def _make(source: Path, name: str, options: BuildOptions, made_from: Made) -> Contents:
+    if made_from == "torchscript":
+        return from_torchscript(source, name, options)
+    if made_from == "plan":
         return from_plan(source, name, options)
     with needing_onnx("models build"):
         from streamproc.repository.from_onnx import from_onnx
@@ -193,7 +202,8 @@ def _check_same(before: Any, config: Any, name: str, version: int) -> None:
         if old[what] != new[what]:
             raise ModelError(
                 f"model {name}: version {version} would have other {what} than its other versions: {new[what]}; they "
-                f"have {old[what]}. Give it another name, as a model has one configuration for all its versions."
+                f"have {old[what]}. Give it another name, or replace its only version: all versions of a model share "
+                "one configuration."
             )
 
 

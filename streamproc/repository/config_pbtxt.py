@@ -28,6 +28,7 @@ __all__ = [
     "backend_of",
     "check_config",
     "inputs_of_config",
+    "instances_of",
     "make_config",
     "model_file",
     "outputs_of_config",
@@ -200,6 +201,13 @@ def steps_of(config: pb.ModelConfig) -> tuple[StepConfig, ...]:
         )
         for step in config.ensemble_scheduling.step
     )
+
+
+def instances_of(config: pb.ModelConfig) -> tuple[int, InstanceKind]:
+    """How many instances a model has, one at least, and whether they are on a GPU."""
+    on_gpu = backend_of(config) == "tensorrt" or any(group.kind == _KINDS["gpu"] for group in config.instance_group)
+    count = sum(group.count * max(1, len(group.gpus)) for group in config.instance_group)
+    return max(1, count), "gpu" if on_gpu else "cpu"
 
 
 def policy_of(config: pb.ModelConfig) -> VersionPolicy:

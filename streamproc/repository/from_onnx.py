@@ -124,8 +124,13 @@ def _precision_name(fused: FusedModel, options: BuildOptions) -> str:
 
 
 def _notes(options: BuildOptions, fused: FusedModel) -> tuple[str, ...]:
+    (taken,) = fused.inputs
+    notes = []
     if fused.calibrated_on:
-        return (f"calibrated on {fused.calibrated_on}",)
-    if options.backend == "tensorrt" and fused.suppression:
-        return ("EfficientNMS runs in TensorRT alone: the suppression itself was not verified here",)
-    return ()
+        notes.append(f"calibrated on {fused.calibrated_on}")
+    elif options.backend == "tensorrt" and fused.suppression:
+        notes.append("EfficientNMS runs in TensorRT alone: the suppression itself was not verified here")
+    if taken.dtype != "uint8":
+        made = "what sends them, or a model in front of it, makes them of pictures"
+        notes.append(f"it takes {taken.dtype} tensors, {taken.name}: {made}")
+    return tuple(notes)

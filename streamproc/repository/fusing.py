@@ -252,7 +252,7 @@ def _suppression(source: Source, options: BuildOptions) -> Suppression | None:
     if source.layout is None and options.fuse_suppression:
         assert isinstance(source.head, Head)  # or the options would have been refused
         reason = "it suppresses overlapping boxes itself"
-        if source.head.pose is not None or source.output is None:
+        if source.head.pose is not None or source.head.decoder.has_corners:
             reason = "fused suppression gives boxes alone, and its keypoints would be lost"
         raise ModelError(f"model {source.name}: {reason} ({source.head.name}). Leave fuse_suppression out.")
     if source.layout is None or not options.suppresses:

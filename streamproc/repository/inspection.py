@@ -12,6 +12,7 @@ from streamproc.engines.intake import plan_intake
 from streamproc.errors import ModelError
 from streamproc.models.metadata import names_in
 from streamproc.models.spec import Head
+from streamproc.repository.cascades import STEP_PARAMETER, outline, plan_of_config
 from streamproc.repository.config_pbtxt import (
     CONFIG_FILE,
     backend_of,
@@ -26,6 +27,7 @@ from streamproc.repository.config_pbtxt import (
 )
 from streamproc.repository.dependencies import needing_onnx
 from streamproc.repository.from_plan import tensors_of_plan
+from streamproc.repository.from_torchscript import TORCHSCRIPT_SUFFIXES, check_torchscript
 from streamproc.repository.function import FUNCTION_FILE
 from streamproc.repository.heads import ServedHead, recognise_served
 from streamproc.repository.openvino_xml import read_xml
@@ -39,8 +41,8 @@ __all__ = ["Inspection", "inspect"]
 class Inspection:
     """What was found out.
 
-    ``kind``: "ONNX", "TensorRT plan", "OpenVINO" or "served model". ``inputs`` and ``outputs`` have -1 for open
-    dimensions. ``head``: how streamproc reads the outputs, None where it cannot, and ``problem`` then says why and what
+    ``kind``: "ONNX", "TensorRT plan", "TorchScript", "OpenVINO" or "served model". ``inputs`` and ``outputs`` have -1
+    for open sides. ``head``: how streamproc reads the outputs, None where it cannot; ``problem`` then says why and what
     to do. ``engines``: the engine kinds that can run it (triton: an ONNX file or plan once it is built into a
     repository). ``suppression``: whether the model suppresses overlapping boxes itself, and its limits where they are
     known. ``detects``: whether it finds objects; what does not looks at those that another model has found. ``notes``
@@ -86,7 +88,7 @@ class Inspection:
 
 
 def inspect(path: Path) -> Inspection:
-    """Look at an ONNX file, a TensorRT plan, an OpenVINO .xml file, or a model's folder in a repository.
+    """Look at an ONNX, TensorRT, TorchScript or OpenVINO .xml file, or at a model's folder in a repository.
 
     Raises:
         DependencyError: it is an ONNX file, and ONNX or ONNX Runtime is not installed.
@@ -102,9 +104,11 @@ def inspect(path: Path) -> Inspection:
         return _openvino(path)
     if path.suffix in PLAN_SUFFIXES:
         return _plan(path)
+    if path.suffix in TORCHSCRIPT_SUFFIXES:
+        return _torchscript(path)
     raise ModelError(
-        f"{path}: expected a model (.onnx, {', '.join(PLAN_SUFFIXES)}, .xml) or a folder with {CONFIG_FILE}. "
-        "PyTorch weights have to be exported to ONNX first."
+        f"{path}: expected a model ({', '.join(('.onnx', *PLAN_SUFFIXES, *TORCHSCRIPT_SUFFIXES, '.xml'))}) or a folder "
+        f"with {CONFIG_FILE}. Export others to ONNX."
     )
 
 
@@ -149,6 +153,12 @@ def _plan(path: Path) -> Inspection:
     return _recognised(replace(found, inputs=info.inputs, outputs=info.outputs), ("triton",))
 
 
+def _torchscript(path: Path) -> Inspection:
+    check_torchscript(path)
+    told = "it does not tell what it takes and gives. Build it with --head classifier, --labels and --size."
+    return replace(_unknown(path, "TorchScript", (), (), {}), problem=told)
+
+
 def _served(folder: Path) -> Inspection:
     if not (folder / CONFIG_FILE).is_file():
         raise ModelError(
@@ -170,9 +180,18 @@ def _served(folder: Path) -> Inspection:
         return replace(found, problem=str(exc))
     if not set(served) - set(missing):
         return replace(found, problem="there is no complete version to serve. Build one, or serve another.")
+    try:
+        plan = plan_of_config(config)
+    except ModelError as exc:
+        return replace(found, problem=str(exc))
+    if plan is not None:
+        width, height = plan.size
+        told = f"cascade of {outline(plan)}; pictures of up to {width}x{height} are not scaled"
+        return replace(found, engines=("triton",), notes=(*notes, told, "cameras use it with cascade: server"))
     found = _recognised(found, ("triton",))
     if found.problem and _is_scripted(folder, config, served):
         return replace(found, problem=None, engines=("triton",), notes=(*notes, "it is no detector"))
+    found = replace(found, notes=(*found.notes, *_own_input(found)))
     limits = [f"{key} {parameters[f'suppression.{key}']}" for key in _LIMITS if f"suppression.{key}" in parameters]
     return replace(found, suppression=f"fused, {', '.join(limits)}") if limits else found
 
@@ -180,9 +199,19 @@ def _served(folder: Path) -> Inspection:
 _LIMITS = ("confidence", "iou", "max_detections")
 
 
+def _own_input(found: Inspection) -> tuple[str, ...]:
+    """What is to be known of a served model that has no pictures for its input."""
+    if not found.runs or found.inputs[0].dtype == "uint8":
+        return ()
+    kind = f"it takes {found.inputs[0].dtype} tensors, not uint8 pictures"
+    return (f"{kind}: streamproc fills them with red, green, blue from 0 to 1, or with what its kind wants",)
+
+
 def _is_scripted(folder: Path, config: Any, served: tuple[int, ...]) -> bool:
-    """Whether it is an ensemble or calls a function, and so need not be a detector to be of use."""
-    return bool(steps_of(config)) or any((folder / str(number) / FUNCTION_FILE).is_file() for number in served)
+    """Whether it is an ensemble, a step of a cascade or calls a function, and so is of use though it is no detector."""
+    if steps_of(config) or STEP_PARAMETER in parameters_of(config):
+        return True
+    return any((folder / str(number) / FUNCTION_FILE).is_file() for number in served)
 
 
 def _unknown(

@@ -28,8 +28,9 @@ __all__ = [
 ]
 
 Backend: TypeAlias = Literal["onnxruntime", "tensorrt", "openvino", "python", "ensemble"]
-Made: TypeAlias = Literal["graph", "plan", "function", "ensemble"]
-"""What a served model is made from: an ONNX file, a TensorRT plan, a Python function, or other models."""
+Made: TypeAlias = Literal["graph", "plan", "torchscript", "function", "ensemble", "cascade"]
+"""What a served model is made from: an ONNX, TensorRT or TorchScript file, a Python function, other models one behind
+another, or those of a configuration of cameras."""
 
 PictureKind: TypeAlias = Literal["classifier", "ctc", "embedding"]
 """What says something of a whole picture, where detectors say where objects are."""
@@ -53,13 +54,17 @@ class BuildOptions:
     ``version``: one more than the newest; an existing one is overwritten only with ``replace``.
 
     ``max_batch``: pictures in one batch, 8 for a model with an open batch; 0 leaves batching off, and the shapes then
-    begin with the batch. ``size`` (width, height) decides for models that leave it open. ``fuse_intake``: the model
-    takes uint8 (height, width, 3) RGB and makes of it what it wants, ``pixels`` where that is not what its kind wants.
+    begin with the batch. ``size`` (width, height) decides for models that leave it open, and is that of the largest
+    pictures of a cascade, 1920 x 1080 if it is None. ``fuse_intake``: the model takes uint8 (height, width, 3) RGB and
+    makes of it what it wants, ``pixels`` where that is not what its kind wants; without, it keeps its own input, for a
+    model in front of it that makes such tensors.
     ``fit``: how pictures lie there, told to clients. ``fuse_suppression``: it suppresses overlapping boxes
     itself, from ``confidence`` (0.25) on, by ``iou`` (0.45), and gives ``max_detections`` (300) rows; None does so for
     TensorRT, where it replaces a copy of the raw output from the GPU (2.8 MB a picture of 640 x 640), and leaves it to
     the client elsewhere. ``calibration``: a folder of pictures or recordings like the cameras', for int8;
     ``calibration_pictures`` (100) of them are used.
+
+    A TorchScript classifier needs ``head``, ``labels`` and ``size``: its file tells none of them.
 
     ``runtime`` runs the model in the python backend, OpenVINO if it is None. ``instances`` run side by side, of
     ``threads`` threads each. ``queue_delay_us`` (0): how long a batch waits for company. ``queue_timeout_ms`` (1000): a
@@ -200,7 +205,7 @@ def _bad_pairs(options: BuildOptions, made_from: Made) -> Iterator[Problem]:
             yield _problem(key, str(value), "it with fused suppression only", "Fuse suppression, or leave it out.")
     if backend == "tensorrt" and options.instance_kind == "cpu":
         yield _problem("instance_kind", "cpu", "gpu for TensorRT", "Choose gpu, or another backend.")
-    if options.runs_openvino and options.instance_kind == "gpu" and made_from != "function":
+    if options.runs_openvino and options.instance_kind == "gpu" and made_from in ("graph", "plan"):
         yield _problem("instance_kind", "gpu", "cpu for OpenVINO", "Choose cpu, or another backend.")
     if backend == "tensorrt" and options.threads is not None:
         yield _problem("threads", str(options.threads), "no threads for TensorRT", "Leave it out: the GPU schedules.")
@@ -216,13 +221,13 @@ def _bad_pairs(options: BuildOptions, made_from: Made) -> Iterator[Problem]:
 _BACKENDS: Mapping[Made, tuple[tuple[Backend, ...], str]] = {
     "graph": (("onnxruntime", "tensorrt", "openvino", "python"), "one that runs ONNX files"),
     "plan": (("tensorrt",), "tensorrt, which alone runs plans"),
+    "torchscript": (("python",), "python, which runs TorchScript"),
     "function": (("python",), "python, which alone calls functions"),
     "ensemble": (("ensemble",), "ensemble: its models have backends of their own"),
+    "cascade": (("ensemble",), "ensemble: its models have backends of their own"),
 }
 # What changes a graph, what tells of a plan, and so on; each is without effect on what is made from something else.
-_OF_GRAPHS = (
-    "pixels",
-    "fit",
+_OF_CHANGED_GRAPHS = (
     "fuse_suppression",
     "confidence",
     "iou",
@@ -232,8 +237,10 @@ _OF_GRAPHS = (
     "calibration_pictures",
     "verify",
 )
+_OF_GRAPHS = ("pixels", "fit", *_OF_CHANGED_GRAPHS)
 _OF_PLANS = ("onnx", "tensorrt_version", "compute_capability", "plan_compute_capability")
-_OF_MODEL_FILES = (*_OF_GRAPHS, *_OF_PLANS, "size", "head", "runtime", "threads", "fuse_intake")
+_OF_ONE_FILE = (*_OF_GRAPHS, *_OF_PLANS, "head", "runtime", "threads", "fuse_intake")
+_OF_MODEL_FILES = (*_OF_ONE_FILE, "size")
 _OF_ONE_MODEL = (
     "max_batch",
     "instances",
@@ -247,8 +254,10 @@ _OF_ONE_MODEL = (
 _NOT_FOR: Mapping[Made, tuple[tuple[str, ...], str]] = {
     "graph": (_OF_PLANS, "it for an existing plan only"),
     "plan": (_OF_GRAPHS, "it for an ONNX file only"),
+    "torchscript": ((*_OF_CHANGED_GRAPHS, *_OF_PLANS, "runtime", "fuse_intake"), "it for an ONNX file only"),
     "function": (_OF_MODEL_FILES, "it for a model file only"),
     "ensemble": ((*_OF_MODEL_FILES, *_OF_ONE_MODEL), "it for the models of an ensemble only"),
+    "cascade": ((*_OF_ONE_FILE, "name", "labels"), "no such option: the models and their configuration have it"),
 }
 _DEFAULTS = {field.name: field.default for field in fields(BuildOptions)}
 
@@ -262,11 +271,25 @@ def _out_of_place(options: BuildOptions, made_from: Made) -> Iterator[Problem]:
             if getattr(options, key) is not None:
                 remedy = "Leave it out: the plan has it. Or name the ONNX file that it was built from."
                 yield _problem(key, str(getattr(options, key)), "it for a plan with onnx only", remedy)
+    if made_from == "torchscript":
+        yield from _untold(options)
     keys, expected = _NOT_FOR[made_from]
     for key in keys:
         value = getattr(options, key)
         if value != _DEFAULTS[key]:
             yield _problem(key, str(value), expected, "Leave it out.")
+
+
+def _untold(options: BuildOptions) -> Iterator[Problem]:
+    """What a TorchScript file does not tell by itself."""
+    if options.head != "classifier":
+        expected = "classifier, which alone is made from TorchScript"
+        yield _problem("head", options.head, expected, "Write head classifier, or export the model to ONNX.")
+    if options.labels is None:
+        remedy = "Name a file with one name a line, or write the names with commas between them."
+        yield _problem("labels", "nothing", "the names of its classes, in their order", remedy)
+    if options.size is None:
+        yield _problem("size", "nothing", "width and height of the pictures it takes", "Write, for example, 224x224.")
 
 
 def _of_detectors(options: BuildOptions) -> Iterator[Problem]:

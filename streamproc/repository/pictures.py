@@ -61,7 +61,7 @@ def read_samples(paths: Iterable[Path], size: tuple[int, int], fit: Fit = "lette
 
 
 def drawn_sample(size: tuple[int, int], fit: Fit = "letterbox") -> Sample:
-    """A picture for when there is none: shapes of every colour and size on noise, always the same."""
+    """A picture for when there is none: shapes of every colour and size on noise, and some words, always the same."""
     generator = np.random.default_rng(8400)
     canvas = generator.integers(90, 160, (720, 1280, 3), dtype=np.uint8)
     for _ in range(60):
@@ -69,6 +69,10 @@ def drawn_sample(size: tuple[int, int], fit: Fit = "letterbox") -> Sample:
         x, y, across = (int(value) for value in generator.integers((0, 0, 20), (1280, 720, 200)))
         cv2.rectangle(canvas, (x, y), (x + across, y + 2 * across), colour, -1)
         cv2.circle(canvas, (x + across // 2, y), across // 2, colour[::-1], -1)
+    for line, words in enumerate(("GATE 24", "EXIT NORTH", "4711")):
+        corner = (120 + 380 * line, 180 + 160 * line)
+        cv2.rectangle(canvas, (corner[0] - 30, corner[1] - 80), (corner[0] + 360, corner[1] + 40), (240, 240, 240), -1)
+        cv2.putText(canvas, words, corner, cv2.FONT_HERSHEY_SIMPLEX, 1.8, (20, 20, 20), 5, cv2.LINE_AA)
     return as_sample("a drawn picture", canvas, size, fit)
 
 

@@ -48,14 +48,21 @@ class Session:
         except _ERRORS as exc:
             raise ModelError(
                 f"{self._of}: ONNX Runtime cannot run it on {values.dtype} {values.shape}: {_cause(exc)}. "
-                "Leave the size out, or export the model again."
+                "Leave the size out or correct it, or export the model again."
             ) from exc
         return dict(zip(names, results, strict=True))
 
     def outputs(self, intake: Intake) -> tuple[TensorInfo, ...]:
-        """The real shapes of the outputs, from black pictures: one, or as many as the model always takes."""
+        """The real shapes of the outputs, from black pictures: one, or as many as the model always takes.
+
+        Raises:
+            ModelError: the graph fails on them.
+        """
         count = 1 if intake.open_batch else intake.max_batch
-        results = self.run(as_input(np.zeros((count, *intake.slot_shape[1:]), dtype=np.uint8), intake))
+        try:
+            results = self.run(as_input(np.zeros((count, *intake.slot_shape[1:]), dtype=np.uint8), intake))
+        except ModelError as exc:
+            raise ModelError(f"{exc} {intake.size_remedy}".strip()) from exc
         return tuple(
             TensorInfo(name=name, dtype=str(value.dtype), shape=tuple(value.shape)) for name, value in results.items()
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from streamproc.engines.base import TensorInfo
 from streamproc.errors import ModelError
+from streamproc.repository.cascades import models_called
 from streamproc.repository.config_pbtxt import (
     CONFIG_FILE,
     backend_of,
@@ -22,7 +23,6 @@ from streamproc.repository.config_pbtxt import (
     read_config,
     render,
     set_policy,
-    steps_of,
 )
 from streamproc.repository.policy import VersionPolicy
 from streamproc.repository.staging import staging, write_whole
@@ -116,7 +116,7 @@ def remove_version(repository: Path, name: str, version: int) -> ServedEntry | N
     """Delete one version; the last one takes the model with it (None). One that is served is not deleted.
 
     Raises:
-        ModelError: no such model or version, it is served while there are others, or an ensemble needs it.
+        ModelError: no such model or version, it is served while there are others, or another model calls it.
     """
     folder = _folder(repository, name)
     with staging(repository) as scratch:
@@ -126,7 +126,7 @@ def remove_version(repository: Path, name: str, version: int) -> ServedEntry | N
             raise ModelError(f"model {name}: it has no version {version}; there are {listed}. Choose one of these.")
         if len(there) > 1 and version in policy_of(read_config(folder / CONFIG_FILE)).served(there):
             raise ModelError(f"model {name}: version {version} is served. Serve another version first.")
-        if len(there) == 1 and (users := _ensembles_with(repository, name)):
+        if len(there) == 1 and (users := _users_of(repository, name)):
             raise ModelError(f"model {name}: it is a step of {', '.join(users)}. Remove that first.")
         going = folder / str(version) if len(there) > 1 else folder
         try:
@@ -165,12 +165,12 @@ def _folder(repository: Path, name: str) -> Path:
     return folder
 
 
-def _ensembles_with(repository: Path, name: str) -> list[str]:
-    """The names of ensembles that have the model as a step; files that cannot be read have none."""
+def _users_of(repository: Path, name: str) -> list[str]:
+    """The names of ensembles and cascades that have the model as a step; files that cannot be read have none."""
     found = []
     for path in sorted(repository.glob(f"*/{CONFIG_FILE}")):
         with suppress(ModelError):
-            if any(step.model == name for step in steps_of(read_config(path))):
+            if name in models_called(read_config(path)):
                 found.append(path.parent.name)
     return found
 
@@ -194,7 +194,7 @@ def _entry(folder: Path) -> ServedEntry:
     served, file = policy.served(numbers), model_file(config)
     versions = tuple(_version(folder / str(number), file, served=number in served) for number in numbers)
     problem = None if served else f"its policy serves {policy}, which is not there"
-    absent = {step.model for step in steps_of(config) if not (folder.parent / step.model / CONFIG_FILE).is_file()}
+    absent = {model for model in models_called(config) if not (folder.parent / model / CONFIG_FILE).is_file()}
     if absent:
         problem = f"the repository has no {', '.join(sorted(absent))}, which is a step of it"
     try:

@@ -25,7 +25,13 @@ from streamproc.triton_server.programs import Progress, ignore, run
 
 __all__ = ["REQUIREMENTS", "WheelEnvironment", "wheel_environment"]
 
-REQUIREMENTS = ("nvidia-pytriton==0.7.0", "numpy==1.26.4", "openvino==2026.4.1", "onnxruntime==1.31.1")
+REQUIREMENTS = (
+    "nvidia-pytriton==0.7.0",
+    "numpy==1.26.4",
+    "openvino==2026.4.1",
+    "onnxruntime==1.31.1",
+    "opencv-python-headless==4.11.0.86",  # for cascades; later ones want numpy 2
+)
 """The versions that were tested together."""
 
 _MINORS = (11, 12)  # the wheel's stubs end at 3.13, the builds of numpy 1 at 3.12

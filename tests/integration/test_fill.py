@@ -102,6 +102,7 @@ class Street:
             outlets=self.outlets,
             not_inferred=self._not_inferred,
             letterbox=write_number,
+            model="fake",
             labels=("person", "car", "bicycle"),
             depth=1,
             max_age_ms=60_000,
@@ -143,12 +144,12 @@ class Street:
     def _lane(self, camera: str) -> Lane:
         tracker, generator = CameraTracker(), np.random.default_rng(1)
 
-        def decode(outputs: object, row: int, _: Letterbox) -> Detections:
+        def decode(outputs: object, row: int, _: Letterbox) -> tuple[Detections, None]:
             assert isinstance(outputs, dict)
             boxes = self.true_boxes(camera, int(outputs["seq"][row]))
             sides = np.tile(boxes[:, 2:] - boxes[:, :2], 2)
             seen = (boxes + 0.02 * sides * generator.normal(size=boxes.shape)).astype(np.float32)
-            return Detections.of(seen, np.full(len(seen), 0.9, np.float32), np.zeros(len(seen), np.int64))
+            return Detections.of(seen, np.full(len(seen), 0.9, np.float32), np.zeros(len(seen), np.int64)), None
 
         def track(found: Detections, time_s: float) -> Detections:
             ids = tracker.update(found.boxes, found.confidence, found.class_ids, time_s)

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 import pytest
 
 from streamproc.config import CameraConfig, Config, EngineConfig, ModelConfig, SecondaryConfig
@@ -21,6 +20,7 @@ from streamproc.preprocess import crop_into
 from streamproc.secondary import Secondary, open_secondaries
 from streamproc.types import Picture
 from tests.e2e.harness import streamproc, write_config
+from tests.pictures import read_picture
 
 pytestmark = pytest.mark.shared_data
 
@@ -34,17 +34,6 @@ READ = {  # as the pictures' own documentation has them, where the reading is a 
     "single_green": "沪AF71017",
     "single_yellow": "鲁K66666",
 }
-
-
-def picture_of(path: Path) -> Picture:
-    """A picture as a decoder gives it; chroma that OpenCV halves is as coarse as a camera's."""
-    bgr = cv2.imread(str(path))
-    assert bgr is not None
-    height, width = (side - side % 2 for side in bgr.shape[:2])
-    planes = np.asarray(cv2.cvtColor(bgr[:height, :width], cv2.COLOR_BGR2YUV_I420), dtype=np.uint8)
-    y, u, v = np.split(planes.reshape(-1), [height * width, height * width * 5 // 4])
-    half = (height // 2, width // 2)
-    return Picture(planes=(y.reshape(height, width), u.reshape(half), v.reshape(half)), layout="yuv420p")
 
 
 async def texts(secondary: Secondary, pictures: Sequence[Picture]) -> list[str]:
@@ -84,7 +73,7 @@ async def test_crops_are_read_alike_alone_and_among_others(
     plates = shared_data / "plates"
     with (plates / folder / "labels.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    pictures = [picture_of(plates / folder / row["file"]) for row in rows]
+    pictures = [read_picture(plates / folder / row["file"]) for row in rows]
     files = {key: plates / "models" / keys[key] for key in ("path", "rectify") if key in keys}
     common = {**keys, **files, "head": "ctc", "fit": "stretch", "pixels": PIXELS}
     config = Config(

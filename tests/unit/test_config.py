@@ -26,7 +26,7 @@ from streamproc.config import (
 from streamproc.config.pixels import parse_pixels
 from streamproc.errors import ConfigError, ModelError
 from streamproc.labels import COCO_80, read_labels, resolve_labels
-from tests.configs import MODEL, SECRET, camera, load, make_world, problems, with_section
+from tests.configs import GATE, MODEL, SECRET, camera, load, make_world, problems, with_section
 
 
 @pytest.fixture
@@ -105,6 +105,14 @@ def test_the_null_engine_needs_no_model_file(folder: Path) -> None:
     assert (config.engine.kind, config.model.path, config.model.size) == ("null", None, (320, 192))
     named = load(folder, with_section("engine: {kind: 'null', max_batch: 4}"))
     assert named.model.name == "yolov8n"
+
+
+def test_the_cascade_runs_here_unless_the_server_is_asked_for(folder: Path) -> None:
+    assert load(folder, with_section("site: local")).cascade == "client"
+    for engine in ("kind: triton", "kind: triton, managed: true, repository: folder"):
+        text = f"{GATE}\nengine: {{{engine}}}\nmodel: {{name: m}}\ncascade: server\n"
+        assert load(folder, text).cascade == "server"
+        assert load(folder, f"{text}models: {{plates: {{name: plates}}}}\n").cascade == "server"
 
 
 def test_yaml_is_read_as_editors_read_it(folder: Path) -> None:
@@ -375,7 +383,8 @@ class TestSchema:
         json.dumps(schema)
         assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
         assert list(schema["properties"]) == [
-            "site", "engine", "model", "models", "budget", "tracking", "mqtt", "file", "video", "rtsp", "cameras",
+            "site", "engine", "model", "models", "cascade", "budget", "tracking", "mqtt", "file", "video", "rtsp",
+            "cameras",
         ]  # fmt: skip
         for section in (schema, *schema["$defs"].values()):
             assert section["additionalProperties"] is False

@@ -237,6 +237,14 @@ VALUES = [
         "true or false",
         "straighten",
     ),
+    (
+        models("a: {path: yolov8n.onnx, head: detector, size: [192, 48]}"),
+        "models.a.size",
+        "a list",
+        "multiples of 32 with head: detector",
+        "size: [192, 64]",
+    ),
+    (models("a: {path: yolov8n.onnx, size: [192, 4]}"), "models.a.size[1]", "4", "from 8 to 4096", "Correct"),
     (models("a: {path: yolov8n.onnx, every_s: -1}"), "models.a.every_s", "-1", "from 0", "every_s"),
     (models("a: {path: yolov8n.onnx, per_track: {votes: 3}}"), "models.a.per_track.votes", "unknown", "vote", "mean"),
     (
@@ -259,6 +267,17 @@ VALUES = [
         "a managed server without a repository",
         "that has them all",
         "engine.repository",
+    ),
+    # where the cascade runs
+    (with_section("cascade: both"), "cascade", "'both'", "one of client, server", "choose one of them"),
+    (with_section("cascade: servr"), "cascade", "'servr'", "one of client, server", "Did you mean 'server'?"),
+    (with_section("cascade: server"), "cascade", "'server'", "only with engine.kind: triton", "or cascade: client"),
+    (
+        f"{GATE}\n{MODEL}\nengine: {{kind: triton, managed: true}}\ncascade: server",
+        "cascade",
+        "a managed server without a repository",
+        "a repository that has the cascade",
+        "name the folder in engine.repository",
     ),
     # engine, budget, tracking
     (with_section("engine: {kind: tflite}"), "engine.kind", "'tflite'", "openvino, onnxruntime, triton", "no others"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamproc.grids import cell_table, cells, grids_of, is_detector, is_yolox
+from streamproc.grids import cell_table, cells, grids_of, is_detector, is_text_map, is_yolox
 
 
 @pytest.mark.parametrize(
@@ -39,3 +39,20 @@ def test_grids(size: tuple[int, int], count: int, strides: tuple[int, ...]) -> N
 def test_what_shapes_tell(shape: tuple[int, ...], size: tuple[int, int], detector: bool, yolox: bool) -> None:
     assert is_detector(shape, size) == detector
     assert is_yolox(shape, size) == yolox
+
+
+@pytest.mark.parametrize(
+    ("shapes", "text"),
+    [
+        ([(1, 1, 384, 640)], True),
+        ([(-1, 1, 384, 640)], True),
+        ([(1, 1, 640, 384)], False),
+        ([(1, 3, 384, 640)], False),
+        ([(1, 1, -1, -1)], False),
+        ([(1, 1, 384, 640), (1, 84, 5040)], False),
+        ([(384, 640)], False),
+        ([], False),
+    ],
+)
+def test_a_map_of_the_inputs_size_is_of_text(shapes: list[tuple[int, ...]], text: bool) -> None:
+    assert is_text_map(shapes, (640, 384)) == text

@@ -12,9 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streamproc.about import About
 from streamproc.batching import Batcher, BatchTimes, Scheduler
+from streamproc.cascade import Cascade
+from streamproc.cascade.answers import Answers, Told
 from streamproc.channel import Channel, LoopSignal, Overflow
-from streamproc.engines.base import Slot
+from streamproc.engines.base import Outputs, Slot
 from streamproc.errors import EngineAwayError, EngineError
 from streamproc.ledger import CameraLedger, DropReason
 from streamproc.pipeline import Lane, Outlet, Pipeline
@@ -95,6 +98,7 @@ class House:
             outlets=self.outlets,
             not_inferred=self.not_inferred,
             letterbox=write_brightness,
+            model="fake",
             labels=("thing",),
             depth=engine.slots,
             max_age_ms=100,
@@ -105,11 +109,11 @@ class House:
         self.told.append((frame.camera, frame.seq, reason))
 
     @staticmethod
-    def decode(outputs: object, row: int, _: Letterbox) -> Detections:
+    def decode(outputs: object, row: int, _: Letterbox) -> tuple[Detections, None]:
         """One detection, whose class id is the brightness that the model saw."""
         assert isinstance(outputs, dict)
         seen = np.array([outputs["brightness"][row]], dtype=np.int64)
-        return Detections.of(np.zeros((1, 4), np.float32), np.ones(1, np.float32), seen)
+        return Detections.of(np.zeros((1, 4), np.float32), np.ones(1, np.float32), seen), None
 
     async def feed(self, count: int) -> None:
         async def one(camera: str) -> None:
@@ -189,8 +193,39 @@ async def test_a_broken_engine_ends_the_pipeline_and_the_books_still_close() -> 
     assert all(outlet.inbox.closed for outlet in house.outlets), "the sinks may flush and end"
 
 
+class Listener(Cascade):
+    """Notes what comes with which frame; says nothing of any object."""
+
+    def __init__(self) -> None:
+        super().__init__({}, {}, ())
+        self.heard: list[tuple[str, int, Answers | None]] = []
+
+    async def see(
+        self, frame: Frame, detections: Detections, answers: Answers | None = None
+    ) -> tuple[Detections, tuple[About | None, ...]]:
+        self.heard.append((frame.camera, frame.seq, answers))
+        return detections, (None,) * len(detections)
+
+
+async def test_what_a_server_says_of_a_frame_stays_with_it() -> None:
+    def decode(outputs: Outputs, row: int, letterbox: Letterbox) -> tuple[Detections, Answers]:
+        found, _ = House.decode(outputs, row, letterbox)
+        brightness = int(found.class_ids[0])
+        return found, {"shade": Told(rows={0: [brightness]}, found=None, outputs={})}
+
+    keeper, listener = Keeper(), Listener()
+    house = House(FakeEngine(nothing_in_it, size=(8, 8), max_batch=4, slots=2), keeper)
+    house.pipeline._lanes = {c: Lane(ledger=house.ledgers[c], decode=decode, track=lambda d, _: d) for c in CAMERAS}
+    house.pipeline._cascade = listener
+    await house.run(20)
+    assert len(listener.heard) == len(keeper.kept) == 3 * 20
+    for _, seq, answers in listener.heard:
+        assert answers is not None
+        assert answers["shade"].rows == {0: [seq]}
+
+
 async def test_a_bug_is_not_mistaken_for_a_broken_engine() -> None:
-    def decode(*_: object) -> Detections:
+    def decode(*_: object) -> tuple[Detections, None]:
         raise KeyError("a bug")
 
     house = House(FakeEngine(nothing_in_it, size=(8, 8)))

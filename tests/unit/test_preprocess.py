@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import get_args
 
 import cv2
@@ -13,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamproc.preprocess import _scale, crop_into, letterbox_into, to_bgr, warp_into
+from streamproc.preprocess import crop_into, letterbox_into, scale_plane, to_bgr, warp_into
 from streamproc.types import ColorMatrix, Fit, Letterbox, Picture, PixelLayout, Rotation, UInt8Array
 from tests.pictures import make_picture
 
@@ -182,12 +183,12 @@ def test_bgr_belongs_to_the_caller() -> None:
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("samples", [(), (2,)])
+@pytest.mark.parametrize("samples", [(), (2,), (3,)])
 def test_whole_steps_are_bilinear_to_the_bit(step: int, samples: tuple[int, ...]) -> None:
     noise = np.random.default_rng(5)
     plane: UInt8Array = noise.integers(0, 256, (step * 12, step * 20 + 7, *samples), np.uint8)[:, : step * 20]
     scaled = np.zeros((12, 20, *samples), np.uint8)
-    _scale(plane, scaled)
+    scale_plane(plane, scaled)
     np.testing.assert_array_equal(scaled, cv2.resize(plane, (20, 12), interpolation=cv2.INTER_LINEAR))
 
 
@@ -366,3 +367,69 @@ def test_a_rectangle_is_straightened_to_its_crop(layout: PixelLayout, rotation: 
     corners = np.array([left, 31], np.float32) + np.array(CORNERS, np.float32) * np.array([96, 64], np.float32)
     warp_into(picture, corners, straightened)
     assert np.abs(straightened.astype(int) - cropped).max() <= 2
+
+
+@pytest.mark.parametrize("grey", [True, False])
+@rotations
+def test_what_was_converted_before_gives_the_same_pixels(grey: bool, rotation: Rotation) -> None:
+    """As on a server, which gets pictures in RGB: scaled whole, cut out, and straightened."""
+    y, u, v = colourful(640, 360, pace=0.1)
+    if grey:
+        u, v = np.full_like(u, 128), np.full_like(v, 128)
+    yuv, rgb = (make_picture(y, u, v, layout=layout, rotation=rotation) for layout in ("yuv420p", "rgb24"))
+    assert rgb.size == yuv.size
+    corners = np.array([[30, 40], [170, 60], [160, 120], [20, 90]], np.float32)
+    for write in (
+        lambda picture, row: letterbox_into(picture, row),
+        lambda picture, row: letterbox_into(picture, row, fit="top_left"),
+        lambda picture, row: crop_into(picture, (33.3, 21, 190, 117.5), row),
+        lambda picture, row: warp_into(picture, corners, row),
+    ):
+        rows = np.zeros((2, 96, 160, 3), np.uint8)
+        told = [write(picture, row) for picture, row in zip((yuv, rgb), rows, strict=True)]
+        assert told[0] == told[1]
+        difference = np.abs(rows[0].astype(int) - rows[1])
+        # Scaled chroma is rounded to a whole step, and one makes two levels of blue.
+        assert difference.max() <= (2 if grey else 3)
+        assert difference.mean() < 0.5
+    np.testing.assert_array_equal(to_bgr(rgb), to_bgr(yuv))
+
+
+@pytest.mark.parametrize(
+    ("length", "fit", "place"),
+    [
+        (120, "stretch", (0, 0, 96, 24)),
+        (60, "top_left", (0, 0, 72, 24)),
+        (60, "letterbox", (12, 0, 84, 24)),
+        (120, "top_left", (0, 0, 96, 16)),  # longer than the target: the whole of it, lower
+        (120, "letterbox", (0, 4, 96, 20)),
+    ],
+)
+def test_what_is_straightened_may_keep_its_shape(length: int, fit: Fit, place: tuple[int, int, int, int]) -> None:
+    """A line of 20 pixels height, which rises steeply."""
+    picture = make_picture(*colourful(320, 240))
+    right, down = np.array([0.6, -0.8], np.float32), np.array([0.8, 0.6], np.float32)
+    ends = np.array(CORNERS, np.float32) * np.array([length, 20], np.float32)
+    corners = np.array([100, 180], np.float32) + ends[:, :1] * right + ends[:, 1:] * down
+    target, alone = np.zeros((24, 96, 3), np.uint8), np.zeros((place[3] - place[1], place[2] - place[0], 3), np.uint8)
+    warp_into(picture, corners, target, fit=fit)
+    warp_into(picture, corners, alone)
+    inner = target[place[1] : place[3], place[0] : place[2]]
+    np.testing.assert_array_equal(inner, alone)
+    inner[:] = 114
+    assert (target == 114).all()
+
+
+@pytest.mark.parametrize(
+    ("layout", "shapes", "expected"),
+    [
+        ("yuv420p", [(4, 6), (2, 3)], "((4, 6), (2, 3), (2, 3))"),
+        ("nv12", [(5, 7), (2, 3, 2)], "((5, 7), (3, 4, 2))"),
+        ("rgb24", [(4, 6)], "((4, 6, 3),)"),
+        ("rgb24", [(4, 6, 4)], "((4, 6, 3),)"),
+        ("rgb24", [(4, 6, 3), (2, 3)], "((4, 6, 3),)"),
+    ],
+)
+def test_planes_of_another_shape_are_refused(layout: PixelLayout, shapes: list[tuple[int, ...]], expected: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{layout} planes: expected shapes {expected}, got {(*shapes,)}")):
+        Picture(planes=tuple(np.zeros(shape, np.uint8) for shape in shapes), layout=layout)

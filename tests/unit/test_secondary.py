@@ -14,10 +14,11 @@ from streamproc.errors import ConfigError
 from streamproc.models.heads import Thresholds
 from streamproc.models.heads.classifier import ClassifierReader
 from streamproc.models.heads.retinaface import RetinaFaceDecoder
+from streamproc.models.heads.text_regions import TextRegionsDecoder
 from streamproc.models.heads.yolo import RawDecoder
 from streamproc.models.secondary import SecondaryHead
 from streamproc.models.spec import Head
-from streamproc.secondary import Secondary, _check_links
+from streamproc.secondary import Secondary, check_links
 from streamproc.types import UInt8Array
 from tests.fakes import FakeEngine
 
@@ -25,6 +26,7 @@ CARS = Head(labels=("car",), decoder=RawDecoder("output0", 1))
 PLATES = Head(
     labels=("plate",), decoder=RetinaFaceDecoder(boxes="boxes", scores="scores", corners="corners", size=(64, 64))
 )
+TEXTS = Head(labels=("text",), decoder=TextRegionsDecoder("maps"))
 COLOURS = ClassifierReader("scores", ("red", "blue"))
 THRESHOLDS = Thresholds(confidence=0.25, iou=0.5, class_ids=None, max_detections=10)
 
@@ -45,7 +47,7 @@ def problems(detector: Head, models: Mapping[str, tuple[SecondaryHead, Mapping[s
         for name, (head, _) in models.items()
     }
     try:
-        _check_links(config, detector, secondaries)
+        check_links(config, detector, secondaries)
     except ConfigError as error:
         return [str(problem) for problem in error.problems]
     return []
@@ -54,9 +56,10 @@ def problems(detector: Head, models: Mapping[str, tuple[SecondaryHead, Mapping[s
 STRAIGHT: Mapping[str, Any] = {"crop": {"straighten": True}}
 
 
-def test_plates_are_straightened_on_the_detector_and_on_another_model() -> None:
-    assert problems(PLATES, {"text": (COLOURS, STRAIGHT)}) == []
-    assert problems(CARS, {"plates": (PLATES, {}), "text": (COLOURS, {"on": "plates", **STRAIGHT})}) == []
+@pytest.mark.parametrize("found", [PLATES, TEXTS], ids=["plates", "texts"])
+def test_what_has_corners_is_straightened_on_the_detector_and_on_another_model(found: Head) -> None:
+    assert problems(found, {"text": (COLOURS, STRAIGHT)}) == []
+    assert problems(CARS, {"lines": (found, {}), "text": (COLOURS, {"on": "lines", **STRAIGHT})}) == []
 
 
 @pytest.mark.parametrize(

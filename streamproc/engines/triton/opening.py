@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from streamproc.config import EngineConfig, ModelConfig
-from streamproc.engines.base import ModelInfo, TensorInfo
+from streamproc.engines.base import UNIT_RGB, ModelInfo, TensorInfo
 from streamproc.engines.cuda import why_not_cuda
 from streamproc.engines.intake import check_outputs, settle_pictures
 from streamproc.engines.shared_memory import RegionError, sweep
@@ -123,6 +123,12 @@ async def _set_up(
     intake = settle_pictures(
         model.name, served.intake, outputs, pixels=model.pixels, fit=model.fit, metadata=served.metadata
     )
+    if intake.dtype != "uint8" and intake.pixels == UNIT_RGB:
+        _log.info(
+            "model %s takes %s tensors, not pictures: it is given red, green and blue from 0 to 1. If it wants other "
+            "values, build it with --mean and --scale, or put a model that makes them in front of it",
+            *(model.name, intake.dtype),
+        )
     served = dataclasses.replace(served, intake=intake)
     found = dict.fromkeys(found, served)
     in_flight_each = in_flight(engine, served)

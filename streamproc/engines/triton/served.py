@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from tritonclient.grpc import model_config_pb2
 
-from streamproc.config import EngineConfig, ModelConfig
+from streamproc.config import EngineConfig, ModelConfig, SecondaryConfig
 from streamproc.engines.base import TensorInfo
-from streamproc.engines.intake import Intake, plan_intake
+from streamproc.engines.intake import DEFAULT_SIZE, Intake, plan_intake
 from streamproc.errors import ModelError
 
 __all__ = ["TRITON_TYPES", "Served", "in_flight", "nbytes", "read_served"]
@@ -33,6 +34,7 @@ TRITON_TYPES = {dtype: name.removeprefix("TYPE_") for name, dtype in _DTYPES.ite
 """The server's name of a tensor type by numpy's."""
 
 _GPU_BATCH = 8  # a GPU gains from batches; on a CPU several single requests at once do better
+_CROP_BATCH = 8  # of small crops, whose inference takes no longer than the request itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +92,8 @@ def read_served(config: model_config_pb2.ModelConfig, engine: EngineConfig, mode
         auto_batch=min(_GPU_BATCH, most) if gpu and batched else 1,
         size=model.size,
     )
+    if batched and not gpu and wanted == "auto" and isinstance(model, SecondaryConfig):
+        intake = replace(intake, max_batch=min(most, _crops_at_once(intake.size)))
     if not outputs:
         raise ModelError(f"model {model.name}: its configuration names no output. Complete its config.pbtxt.")
     return Served(
@@ -110,6 +114,22 @@ def in_flight(engine: EngineConfig, served: Served) -> int:
     is a good part of the time.
     """
     return served.instances + 1 if engine.in_flight == "auto" else engine.in_flight
+
+
+def _crops_at_once(size: tuple[int, int]) -> int:
+    """How many crops of ``size`` (width, height) go to a processor's server in one request: together at most as many
+    pixels as one usual picture has.
+
+    Measured with the Python backend on two cores that client and server share, OSNet x0.25 and an LPRNet, one instance
+    and two: requests of 8 crops bring 1.27 to 1.38 times as many crops a second as single ones, those of 4 1.13 to
+    1.40, and take 0.09 and 0.15 ms of the client's processor time a crop instead of 0.33. A crop that is alone in its
+    request is answered as soon as ever (2 to 3 ms), since no rows are computed but those that are sent. Where a crop's
+    inference takes 10 ms or more, there is nothing to gain, and memory for eight to lose.
+
+    >>> _crops_at_once((94, 24)), _crops_at_once((320, 320)), _crops_at_once((1280, 736))
+    (8, 4, 1)
+    """
+    return max(1, min(_CROP_BATCH, math.prod(DEFAULT_SIZE) // math.prod(size)))
 
 
 def _tensor(

@@ -36,6 +36,11 @@ class Decoder(Protocol):
         """The kind of output, for people."""
         ...
 
+    @property
+    def has_corners(self) -> bool:
+        """Whether an object's keypoints are its four corners, clockwise from its own top left."""
+        ...
+
     def decode(
         self, outputs: Mapping[str, NDArray[Any]], row: int, letterbox: Letterbox, thresholds: Thresholds
     ) -> Detections:

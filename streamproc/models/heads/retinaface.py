@@ -41,6 +41,7 @@ class RetinaFaceDecoder:
     """
 
     name = "retinaface with corners"
+    has_corners = True
 
     def __init__(self, *, boxes: str, scores: str, corners: str, size: tuple[int, int]) -> None:
         self._boxes = boxes

@@ -31,6 +31,8 @@ _FARTHEST_PX = 1e5
 class _YoloDecoder:
     """What the three have in common: the way from candidates to detections."""
 
+    has_corners = False
+
     def __init__(self, tensor: str, classes: int) -> None:
         self._tensor = tensor
         self._classes = classes

@@ -104,7 +104,7 @@ def test_two_sizes_of_one_file_side_by_side(shared_data: Path, tmp_path: Path) -
     [
         ("models/osnet_x0_25_msmt17.onnx", "looks like a classifier or an embedding"),
         ("plates/models/lprnet_ru.onnx", "not supported"),
-        ("text/ppocr_det.onnx", "not supported"),
+        ("plates/models/stn_ru.onnx", "not supported"),
     ],
 )
 def test_what_is_not_supported_says_why(shared_data: Path, tmp_path: Path, file: str, said: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tritonclient.grpc as triton  # type: ignore[import-untyped, unused-ignore]
@@ -195,6 +196,11 @@ def cascade(engine: EngineConfig, **models: dict[str, Any]) -> Config:
     )
 
 
+def turned(picture: Picture) -> Picture:
+    """The same, upside down."""
+    return replace(picture, rotation=180)
+
+
 async def look(secondary: Secondary, pictures: Sequence[Picture]) -> list[Answer]:
     """What a model says of whole pictures, as many at a time as its engine takes."""
     answers: list[Answer] = []
@@ -260,3 +266,43 @@ async def test_plates_are_found_and_read_as_in_process(
     expected, other = (one for one in found if isinstance(one, Detections))
     assert len(expected) >= 1
     np.testing.assert_allclose(other.boxes, expected.boxes, atol=0.5)
+
+
+@pytest.mark.shared_data
+async def test_texts_and_their_direction_are_told_as_in_process(
+    shared_data: Path, repository: Path, server: RunningServer, client: triton.InferenceServerClient
+) -> None:
+    lines, direction = (shared_data / "text" / f"ppocr_{name}.onnx" for name in ("det", "cls"))
+    pixels = PixelsConfig(color="bgr", mean=(127.5,) * 3, scale=(1 / 127.5,) * 3)
+    options = BuildOptions(repository=repository, backend="python", instances=1, precision="fp32")
+    assert build(lines, replace(options, size=(640, 384))).head == "text regions"
+    way: dict[str, Any] = {"labels": ("0", "180"), "size": (192, 48), "pixels": pixels}
+    build(direction, replace(options, head="classifier", **way))
+    for name in ("ppocr_det", "ppocr_cls"):
+        client.load_model(name)
+    served = cascade(
+        EngineConfig(kind="triton", url=server.url), lines={"name": "ppocr_det"}, way={"name": "ppocr_cls"}
+    )
+    local = cascade(
+        EngineConfig(kind="openvino", precision="fp32"),
+        lines={"path": lines, "size": (640, 384)},
+        way={"path": direction, "head": "classifier", **way},
+    )
+    y = np.full((192, 320), 150, np.uint8)
+    cv2.putText(y, "GATE 4 NORTH", (40, 100), cv2.FONT_HERSHEY_SIMPLEX, 1.0, 20, 2, cv2.LINE_AA)
+    picture = make_picture(y, *np.full((2, 96, 160), 128, np.uint8))
+    upright = make_picture(y[66:114].copy(), *np.full((2, 24, 160), 128, np.uint8))
+    answers = []
+    for config in (local, served):
+        async with open_secondaries(config, DETECTOR) as secondaries:
+            found = await look(secondaries["lines"], [picture])
+            answers.append((found[0], await look(secondaries["way"], [upright, turned(upright)])))
+    (expected, ways), (other, served_ways) = answers
+    assert isinstance(expected, Detections)
+    assert isinstance(other, Detections)
+    assert len(expected) == 1
+    assert expected.keypoints is not None
+    assert other.keypoints is not None
+    np.testing.assert_allclose(other.keypoints, expected.keypoints, atol=0.5)
+    for told in (ways, served_ways):
+        assert [one.labels[0][0] for one in told if isinstance(one, Classified)] == ["0", "180"]

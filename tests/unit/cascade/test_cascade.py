@@ -47,6 +47,7 @@ class LowerHalf:
     """Finds one thing in the lower half of every crop that has a bright spot anywhere; nothing in others."""
 
     name = "lower half"
+    has_corners = False
 
     def decode(
         self, outputs: Mapping[str, NDArray[Any]], row: int, letterbox: Letterbox, thresholds: Thresholds

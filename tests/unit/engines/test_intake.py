@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from streamproc.config import PixelsConfig
 from streamproc.engines.base import Pixels, TensorInfo
-from streamproc.engines.intake import Intake, check_outputs, plan_intake, settle_pictures
+from streamproc.engines.intake import Intake, cannot_run, check_outputs, plan_intake, settle_pictures
 from streamproc.errors import ModelError
 from streamproc.types import Fit
 
@@ -37,6 +38,8 @@ def test_layouts_and_types(dtype: str) -> None:
     )
     last = plan((1, 384, 640, 3), dtype=dtype)
     assert (last.channels_first, last.size) == (False, (640, 384))
+    unsaid = plan((-1, -1, -1, -1), dtype=dtype, size=(224, 160))  # as Optimum exports: from PyTorch, so channels first
+    assert (unsaid.channels_first, unsaid.size) == (True, (224, 160))
 
 
 @pytest.mark.parametrize(
@@ -64,6 +67,7 @@ def test_batch(own: int, asked: int | Literal["auto"], auto: int, expected: int,
         ((-1, 384), None, (640, 384)),
         ((-1, 384), (320, 384), (320, 384)),
         ((300, 300), None, (300, 300)),  # a fixed size is the model's own business
+        ((-1, -1), (192, 48), (192, 48)),  # as is one that is no multiple of 32, where the model can take it
     ],
 )
 def test_size(own: tuple[int, int], asked: tuple[int, int] | None, expected: tuple[int, int]) -> None:
@@ -75,13 +79,29 @@ def test_size(own: tuple[int, int], asked: tuple[int, int] | None, expected: tup
     [
         ((1, 3, 640, 640), (320, 320), "fixed at 640x640 (width x height); model.size asks for 320x320"),
         ((1, 3, -1, 384), (640, 640), "fixed at 384x640"),
-        ((1, 3, -1, -1), (600, 338), "Set model.size to [608, 352]"),
-        ((1, 3, -1, -1), (8, 32), "Set model.size to [32, 32]"),
     ],
 )
 def test_sizes_that_do_not_go(shape: tuple[int, ...], asked: tuple[int, int], saying: str) -> None:
     with pytest.raises(ModelError, match=re.escape(saying)):
         plan(shape, size=asked)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "remedy"),
+    [
+        ((-1, -1), (600, 338), "multiples of 32, here [608, 352]. "),
+        ((-1, -1), (8, 32), "multiples of 32, here [32, 32]. "),
+        ((-1, 48), (192, 48), "multiples of 32, here [192, 64]. "),
+        ((-1, -1), (640, 384), ""),
+        ((300, 300), None, ""),
+    ],
+)
+def test_what_a_size_may_be_to_blame_for(own: tuple[int, int], asked: tuple[int, int] | None, remedy: str) -> None:
+    intake = plan((1, 3, own[1], own[0]), size=asked)
+    assert intake.size_remedy.endswith(remedy)
+    assert bool(intake.size_remedy) == bool(remedy)
+    failed = cannot_run("m", Path("m.onnx"), "OpenVINO", "CPU", intake, "no such size")
+    assert remedy + "Leave model.size out" in str(failed)
 
 
 @pytest.mark.parametrize("asked", [1, 8])
@@ -116,7 +136,7 @@ def test_outputs_have_a_row_a_picture(shape: tuple[int, ...], good: bool) -> Non
             check_outputs("m", outputs, 2)
 
 
-RAW, YOLOX, CLASSES = (1, 84, 8400), (1, 8400, 85), (1, 1000)
+RAW, YOLOX, CLASSES, TEXT = (1, 84, 8400), (1, 8400, 85), (1, 1000), (1, 1, 640, 640)
 CORNERS = ((16800, 4), (16800, 2), (16800, 8))  # without the batch, as such models are exported
 BGR_255 = Pixels(color="bgr", scale=(1, 1, 1))
 
@@ -141,6 +161,7 @@ def settle(
         (RAW, None, "auto", "letterbox"),
         (YOLOX, None, "auto", "top_left"),
         (CLASSES, None, "auto", "stretch"),
+        (TEXT, None, "auto", "letterbox"),
         ((1, 300, 6), "top_left", "auto", "top_left"),
         ((1, 300, 6), "sideways", "auto", "letterbox"),
         (RAW, "top_left", "stretch", "stretch"),
@@ -155,6 +176,14 @@ def test_pixels_of_each_kind() -> None:
     assert settle(RAW).pixels == settle(CLASSES).pixels == Pixels(color="rgb", mean=(0, 0, 0), scale=(1 / 255,) * 3)
     assert settle(YOLOX).pixels == settle(YOLOX, dtype="float16").pixels == BGR_255
     assert settle(YOLOX, dtype="uint8").pixels.color == "rgb"  # whoever made it take uint8 has seen to that
+
+
+def test_pixels_of_what_finds_text() -> None:
+    """ImageNet's, in the order of OpenCV."""
+    pixels = settle(TEXT).pixels
+    assert (pixels.color, pixels.mean) == ("bgr", (123.675, 116.28, 103.53))
+    assert pixels.scale == pytest.approx((1 / 255 / 0.229, 1 / 255 / 0.224, 1 / 255 / 0.225))
+    assert settle(TEXT, dtype="uint8").pixels.color == "rgb"
 
 
 def test_pixels_of_what_finds_corners() -> None:

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf import text_format  # type: ignore[import-untyped]
 from tritonclient.grpc import model_config_pb2
 
-from streamproc.config import EngineConfig, ModelConfig
+from streamproc.config import EngineConfig, ModelConfig, SecondaryConfig
 from streamproc.engines.base import TensorInfo
 from streamproc.engines.triton.served import Served, in_flight, read_served
 from streamproc.errors import ModelError
@@ -50,6 +50,23 @@ def test_pictures_of_every_type_and_order(dtype: str, numpy: str, dims: str, fir
 def test_open_dimensions_take_the_size_asked_for() -> None:
     assert read(configuration(dims="3, -1, -1")).intake.size == (640, 640)
     assert read(configuration(dims="3, -1, -1"), size=(320, 192)).intake.size == (320, 192)
+
+
+@pytest.mark.parametrize(
+    ("config", "settings", "batch"),
+    [
+        (configuration(dims="24, 94, 3"), {}, 8),
+        (configuration(dims="24, 94, 3", batch=4), {}, 4),
+        (configuration(dims="24, 94, 3"), {"max_batch": 2}, 2),
+        (configuration(dims="-1, 24, 94, 3", batch=0), {}, 1),
+        (configuration(), {}, 1),
+        (configuration(more="instance_group [{ kind: KIND_GPU }]"), {}, 8),
+    ],
+    ids=["small", "the server's", "as configured", "no batching", "as large as pictures", "on a GPU"],
+)
+def test_how_many_crops_at_once(config: model_config_pb2.ModelConfig, settings: dict[str, Any], batch: int) -> None:
+    served = read_served(config, EngineConfig(kind="triton", **settings), SecondaryConfig(name="crops"))
+    assert served.intake.max_batch == batch
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,33 @@ def test_fp16_keeps_scales_in_float32() -> None:
     assert run(halved, pictures, "pictures").shape == (1, 3, 64, 64)
 
 
+@pytest.mark.parametrize("stored", ["initializer", "constant"])
+def test_fp16_of_variances_beyond_its_range(stored: str) -> None:
+    random = np.random.default_rng(7)
+    weights: dict[str, NDArray[Any]] = {
+        "gain": np.array([3e3, 9e3, 1], dtype=np.float32).reshape(1, 3, 1, 1),
+        "scale": random.uniform(0.5, 2, 3).astype(np.float32),
+        "shift": random.uniform(-1, 1, 3).astype(np.float32),
+        "mean": np.array([1500, 4500, 0.5], dtype=np.float32),
+        "variance": np.array([9e6, 4.8e7, 1e-3], dtype=np.float32),
+    }
+    nodes = [
+        helper.make_node("Mul", ["pictures", "gain"], ["large"]),
+        helper.make_node("BatchNormalization", ["large", "scale", "shift", "mean", "variance"], ["out"], epsilon=1e-3),
+    ]
+    if stored == "constant":
+        values = {name: numpy_helper.from_array(value) for name, value in weights.items()}
+        nodes = [*(helper.make_node("Constant", [], [name], value=value) for name, value in values.items()), *nodes]
+        weights = {}
+    model = model_of(nodes, weights, ["batch", 3, 32, 32])
+    before = model.SerializeToString()
+    halved = to_fp16(model)
+    onnx.checker.check_model(halved, full_check=True)
+    assert model.SerializeToString() == before
+    pictures = random.uniform(0, 1, (2, 3, 32, 32)).astype(np.float32)
+    np.testing.assert_allclose(run(halved, pictures, "pictures"), run(model, pictures, "pictures"), atol=0.03)
+
+
 @pytest.mark.parametrize("opset", [11, 17])
 def test_int8_from_the_first_convolution_to_before_the_last(opset: int) -> None:
     model = with_intake(convolutional(opset))

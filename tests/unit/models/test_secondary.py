@@ -94,6 +94,8 @@ def test_a_square_output_has_the_steps_first(caplog: pytest.LogCaptureFixture) -
         ([(1, 84, 8400)], tuple(map(str, range(80))), None, "yolo"),
         ([(1, 84, 8400)], tuple(map(str, range(80))), "detector", "yolo"),
         ([(1, 16800, 4), (1, 16800, 2), (1, 16800, 8)], None, None, "retinaface with corners"),
+        ([(1, 1, 640, 640)], None, None, "text regions"),
+        ([(1, 1, 640, 640)], ("sign",), "detector", "text regions"),
         ([(1, 56, 8400)], ("person",), "keypoints", "yolo pose"),
     ],
 )

@@ -50,6 +50,21 @@ def test_kinds(shape: Shape, size: tuple[int, int], kind: str, classes: int) -> 
     assert (head.name, len(head.labels)) == (kind, classes)
 
 
+@pytest.mark.parametrize("metadata", [{}, {"task": "detect", "names": "{0: 'text'}"}])
+def test_texts(metadata: Mapping[str, str]) -> None:
+    maps = info((1, 1, 384, 640), size=(640, 384), metadata=metadata)
+    head = recognise(maps)
+    assert (head.name, head.labels, head.decoder.has_corners) == ("text regions", ("text",), True)
+    assert head.metadata == {"names": "{0: 'text'}", "task": "detect"}
+    assert recognise(maps, ("sign",), kind="detector").labels == ("sign",)
+    with pytest.raises(ModelError, match="holds 1 classes, but 80 are named"):
+        recognise(maps, COCO_80)
+    with pytest.raises(ModelError, match=r"no output fits.*\(1, 1, 384, 640\) as of text"):
+        recognise(maps, kind="pose")
+    with pytest.raises(ModelError, match="no output fits"):
+        recognise(info((1, 1, 96, 160), size=(640, 384)))
+
+
 def test_end_to_end() -> None:
     head = recognise(info((1, 300, 6), metadata=NAMES))
     assert (head.name, head.labels) == ("yolo end-to-end", ("person", "car"))

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from google.protobuf.json_format import MessageToJson  # type: ignore[import-untyped, unused-ignore]
-from numpy.typing import NDArray
 
 from streamproc.errors import ConfigError, ModelError
 from streamproc.repository.build import BuiltModel
@@ -25,37 +20,15 @@ from streamproc.repository.options import BuildOptions
 from streamproc.repository.tensors import parse_tensors
 from streamproc.repository.versions import list_models
 from tests.unit.repository.functions import save_module
+from tests.unit.repository.python_backend import Response, Tensor, load, use_backend
 
 SPEC = parse_tensors("text:string:1,score:fp32:-1", key="inputs")
-
-
-@dataclass
-class Tensor:
-    name: str
-    values: NDArray[Any]
-
-    def as_numpy(self) -> NDArray[Any]:
-        return self.values
-
-
-@dataclass
-class Response:
-    tensors: Sequence[Tensor] = ()
-    error: str | None = None
-
-    def __getitem__(self, name: str) -> NDArray[Any]:
-        assert self.error is None, self.error
-        return next(tensor.values for tensor in self.tensors if tensor.name == name)
 
 
 @pytest.fixture(autouse=True)
 def _backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """What Triton gives to its models, and a module in the current directory; all of it is gone afterwards."""
-    backend: Any = ModuleType("triton_python_backend_utils")
-    backend.Tensor, backend.InferenceResponse, backend.TritonError = Tensor, Response, str
-    backend.TritonModelException = RuntimeError
-    backend.get_input_tensor_by_name = lambda request, name: request[name]
-    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
+    use_backend(monkeypatch)
     monkeypatch.setattr(sys, "path", [*sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
     monkeypatch.chdir(tmp_path)
@@ -79,21 +52,6 @@ def probed_here(module: str, name: str, inputs: int) -> dict[str, Any]:
 def built(function: str = "tidy", **options: Any) -> BuiltModel:
     shared: dict[str, Any] = {"repository": Path("models"), "backend": "python"}
     return build_python(f"plates:{function}", SPEC, SPEC, BuildOptions(**(shared | options)))
-
-
-def loaded(model: BuiltModel) -> Any:
-    """An instance of it, as Triton makes one."""
-    spec = importlib.util.spec_from_file_location("served", model.folder / "model.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = read_config(model.folder.parent / "config.pbtxt")
-    text = MessageToJson(config, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
-    home = model.folder.parent.absolute()
-    instance = module.TritonPythonModel()
-    instance.initialize({"model_config": text, "model_repository": str(home), "model_version": str(model.version)})
-    return instance
 
 
 def request(*words: str, scores: int = 2, batched: bool = True) -> dict[str, Tensor]:
@@ -130,7 +88,7 @@ def test_what_is_built() -> None:
 
 
 def test_requests_that_come_together_are_one_call() -> None:
-    model = loaded(built())
+    model = load(built())
     first, second = model.execute([request(" ab", "cd "), request("e")])
     assert words(first) == [b"AB", b"CD"]
     assert words(second) == [b"E"]
@@ -140,14 +98,14 @@ def test_requests_that_come_together_are_one_call() -> None:
 
 
 def test_other_sizes_are_another_call() -> None:
-    model = loaded(built())
+    model = load(built())
     answers = model.execute([request("a"), request("b", scores=5), request("c")])
     assert [answer["score"].shape for answer in answers] == [(1, 2), (1, 5), (1, 2)]
     assert sys.modules["plates"].calls == [2, 1]
 
 
 def test_one_that_fails_leaves_its_neighbours_alone() -> None:
-    model = loaded(built())
+    model = load(built())
     good, bad, other = model.execute([request("a"), request("bad"), request("c")])
     assert (words(good), words(other)) == ([b"A"], [b"C"])
     assert bad.error == "plates:tidy: ValueError: bad text (plates.py, line 16)"
@@ -155,20 +113,20 @@ def test_one_that_fails_leaves_its_neighbours_alone() -> None:
 
 
 def test_a_function_may_use_its_arrays_again() -> None:
-    model = loaded(built("reuses"))
+    model = load(built("reuses"))
     first, second = request("a"), request("b")
     second["score"].values += 5
     assert [answer["score"].tolist() for answer in model.execute([first, second])] == [[[0, 1]], [[5, 6]]]
 
 
 def test_outputs_by_name_and_without_batching() -> None:
-    (answer,) = loaded(built("by_name", max_batch=0)).execute([request("a", batched=False)])
+    (answer,) = load(built("by_name", max_batch=0)).execute([request("a", batched=False)])
     assert words(answer) == [b"a"]
     assert answer["score"].tolist() == [0, 1]
 
 
 def test_text_comes_as_bytes_whatever_it_was() -> None:
-    model = loaded(built("repeats", max_batch=0))
+    model = load(built("repeats", max_batch=0))
     (answer,) = model.execute([request("ü", batched=False)])
     assert answer["text"].dtype == np.object_
     assert words(answer) == [b"b'\\xc3\\xbc'"]
@@ -187,13 +145,13 @@ def test_text_comes_as_bytes_whatever_it_was() -> None:
     ],
 )
 def test_wrong_outputs(function: str, said: str) -> None:
-    model = loaded(built(function))
+    model = load(built(function))
     for answer in model.execute([request("a"), request("b")]):
         assert answer.error == f"plates:{function}: {said}"
 
 
 def test_inputs_that_are_not_as_declared() -> None:
-    model = loaded(built())
+    model = load(built())
     wrong = request("a")
     wrong["score"] = Tensor("score", np.zeros((1, 2), np.float64))
     bad, good = model.execute([wrong, request("a")])
@@ -205,14 +163,14 @@ def test_a_function_that_the_server_cannot_import() -> None:
     model = built()
     (model.folder / "function" / "plates.py").write_text("import not_there")
     with pytest.raises(RuntimeError, match=r"plates:tidy cannot be imported in .*'not_there' \(plates.py, line 1\)"):
-        loaded(model)
+        load(model)
 
 
 def test_each_version_has_its_own_function() -> None:
     first, second = built("tidy", name="m"), built("by_name", name="m")
     assert (first.version, second.version) == (1, 2)
-    assert words(loaded(first).execute([request("a")])[0]) == [b"A"]
-    assert words(loaded(second).execute([request("a")])[0]) == [b"a"]
+    assert words(load(first).execute([request("a")])[0]) == [b"A"]
+    assert words(load(second).execute([request("a")])[0]) == [b"a"]
     with pytest.raises(ModelError, match="other batch than"):
         built("tidy", name="m", max_batch=2)
 

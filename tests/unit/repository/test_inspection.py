@@ -142,10 +142,10 @@ def test_xml_that_is_no_openvino_model(tmp_path: Path, text: str) -> None:
 
 
 def test_what_is_no_model_at_all(tmp_path: Path) -> None:
-    (tmp_path / "yolo.pt").write_bytes(b"")
+    (tmp_path / "yolo.h5").write_bytes(b"")
     (tmp_path / "damaged.onnx").write_bytes(b"x")
     for name, said in (
-        ("yolo.pt", "exported to ONNX first"),
+        ("yolo.h5", "Export others to ONNX"),
         ("absent.onnx", "no such file"),
         ("damaged.onnx", "cannot be read as ONNX"),
         (".", "no model of a repository"),

@@ -105,6 +105,18 @@ def test_a_function_is_called_by_the_python_backend_on_any_device() -> None:
     assert found["size"] == "it for a model file only"
 
 
+def test_torchscript_is_as_it_is_and_tells_nothing() -> None:
+    told: dict[str, Any] = {"head": "classifier", "labels": ("cat", "dog"), "size": (64, 64), "backend": "python"}
+    options = BuildOptions(repository=REPOSITORY, **told, instance_kind="gpu", threads=2, fit="letterbox")
+    check_options(options, made_from="torchscript")
+    assert set(refused(made_from="torchscript")) == {"backend", "head", "labels", "size"}
+    found = refused(
+        made_from="torchscript", **told, fuse_intake=False, runtime="openvino", precision="bf16", onnx=REPOSITORY
+    )
+    assert set(found) == {"fuse_intake", "runtime", "precision", "onnx"}
+    assert found["runtime"] == "it for an ONNX file only"
+
+
 def test_an_ensemble_has_what_its_models_have() -> None:
     policy = VersionPolicy(latest=None)
     options = BuildOptions(repository=REPOSITORY, backend="ensemble", labels=("cat",), version_policy=policy)

@@ -1,11 +1,11 @@
-"""Corners of objects: which four keypoints are any, and how they grow."""
+"""What a model sees of an object: which four keypoints are corners, and how far it sees beyond them."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from streamproc.cascade.corners import corners_of, grown
+from streamproc.crops import corners_of, grown_corners
 from streamproc.types import Detections
 
 SLANTED = ((10, 10), (50, 20), (50, 40), (10, 30))
@@ -55,6 +55,6 @@ def test_without_keypoints_there_are_none() -> None:
 def test_they_grow_as_a_box_does(share: float) -> None:
     x1, y1, x2, y2 = 20.0, 30.0, 60.0, 40.0
     across, down = share * (x2 - x1), share * (y2 - y1)
-    larger = grown(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32), share)
+    larger = grown_corners(np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]], np.float32), share)
     expected = (x1 - across, y1 - down), (x2 + across, y2 + down)
     np.testing.assert_allclose((larger.min(axis=0), larger.max(axis=0)), expected, rtol=1e-6)
