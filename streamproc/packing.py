@@ -16,7 +16,7 @@ from typing import Final
 
 import numpy as np
 
-from streamproc.preprocess import scale_plane
+from streamproc.sampling import scale_plane
 from streamproc.types import ColorMatrix, Letterbox, Picture, PixelLayout, Rotation, UInt8Array
 
 __all__ = ["pack_into", "packed_shape", "unpack"]

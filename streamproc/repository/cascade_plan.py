@@ -67,10 +67,10 @@ def make_plan(config: Config, repository: Path, size: tuple[int, int], *, source
             plan = replace(plan, most=min(plan.most, most[config.models[name].on]))  # a crop for each object
         most[name] = plan.most
         models.append(plan)
-    plan = Plan(size=size, models=tuple(models))
-    if problems := list(_ambiguous(plan)):
+    whole = Plan(size=size, models=tuple(models))
+    if problems := list(_ambiguous(whole)):
         raise ConfigError(source, problems)
-    return plan
+    return whole
 
 
 def _ambiguous(plan: Plan) -> Iterator[Problem]:

@@ -34,6 +34,11 @@ MODELS: dict[str, dict[str, Any]] = {
     "text": {"name": "lprnet", "on": "again", "head": "ctc", "alphabet": CHINESE, "crop": {"straighten": True}},
     "colour": {"name": "means", "top": 3},
 }
+GRAPHS = {
+    "plates": MODELS,
+    "lines": {"text": MODELS["text"] | {"on": "detector", "max_waiting": 8}},
+}
+"""By the detector's name: one that branches and may end early, and a straight line."""
 PIXELS = PixelsConfig(color="bgr", mean=(127.5, 127.5, 127.5), scale=(1 / 128, 1 / 128, 1 / 128))
 
 
@@ -52,12 +57,12 @@ def write_cars(path: Path, pictures: Path, size: tuple[int, int]) -> None:
     subprocess.run([program("ffmpeg"), "-nostdin", "-v", "error", *source, *coding, str(path)], check=True)
 
 
-def configured(folder: Path, url: str) -> Config:
+def configured(folder: Path, url: str, detector: str = "plates") -> Config:
     path = write_config(
-        folder,
+        folder / detector,
         engine={"kind": "triton", "url": url},
-        model={"name": "plates"},
-        models=MODELS,
+        model={"name": detector},
+        models=GRAPHS[detector],
         cameras={
             "gate": {"url": folder / "gate.mp4", "realtime": False},
             "yard": {"url": folder / "yard.mp4", "realtime": False},
@@ -68,19 +73,22 @@ def configured(folder: Path, url: str) -> Config:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> Path:
-    """Two videos, and a repository with the models and the cascade of a configuration of both."""
+    """Two videos, and a repository with the models and the cascades of configurations of both."""
     folder, plates = tmp_path_factory.mktemp("cars"), shared_data / "plates"
     for name, size in ("gate", CANVAS), ("yard", SMALLER):
         write_cars(folder / f"{name}.mp4", plates / "images", size)
     shared: dict[str, Any] = {"repository": folder / "models", "backend": "python", "precision": "fp32", "instances": 1}
-    build(plates / "models" / "mnet_plate.onnx", BuildOptions(**shared, name="plates"))
     build(plates / "models" / "lprnet_cn.onnx", BuildOptions(**shared, name="lprnet", head="ctc", pixels=PIXELS))
     build(save_means(folder / "means.onnx"), BuildOptions(**shared))
-    configured(folder, "grpc://127.0.0.1:1")
     canvas = f"{CANVAS[0]}x{CANVAS[1]}"
-    command = ("models", "build", "--ensemble", folder / "cameras.yaml", "-r", folder / "models", "--size", canvas)
-    done = streamproc(*command)
-    assert done.code == 0, done.err
+    for detector, said in (("plates", "that branches or ends early (BLS)"), ("lines", "in a straight line")):
+        build(plates / "models" / "mnet_plate.onnx", BuildOptions(**shared, name=detector))
+        (folder / detector).mkdir()
+        configured(folder, "grpc://127.0.0.1:1", detector)
+        config = folder / detector / "cameras.yaml"
+        done = streamproc("models", "build", "--ensemble", config, "-r", folder / "models", "--size", canvas)
+        assert done.code == 0, done.err
+        assert f"cascade {said}" in done.out
     return folder
 
 
@@ -92,7 +100,7 @@ def server(folder: Path) -> Iterator[RunningServer]:
 
 async def played(folder: Path, config: Config, where: str) -> tuple[list[DetectionsMessage], dict[str, Any]]:
     """The messages of a run, camera by camera, and its report."""
-    out = folder / f"{where}.jsonl"
+    out = folder / f"{config.model.name}-{where}.jsonl"
     config = config.model_copy(update={"cascade": where, "file": FileConfig(path=str(out))})
     outcome = await run(config, stop=asyncio.Event(), workers=1)
     assert outcome.failures == ()
@@ -118,8 +126,9 @@ def assert_same(one: DetectedObject | ChildObject, other: DetectedObject | Child
     return bool(texts[0]) + sum(assert_same(*pair) for pair in zip(one.children, other.children, strict=True))
 
 
-async def test_the_messages_are_the_same(folder: Path, server: RunningServer) -> None:
-    config = configured(folder, server.url)
+@pytest.mark.parametrize("detector", list(GRAPHS))
+async def test_the_messages_are_the_same(folder: Path, server: RunningServer, detector: str) -> None:
+    config = configured(folder, server.url, detector)
     (asked, mine), (served, theirs) = [await played(folder, config, where) for where in ("client", "server")]
     assert len(asked) == len(served) == 2 * len(CARS) * FRAMES_EACH
     texts = {"gate": 0, "yard": 0}

@@ -35,6 +35,7 @@ LAYERS = {
     "cascade": 5,
     "crops": 5,
     "packing": 5,
+    "sampling": 1,
     "detector": 5,
     "secondary": 5,
     "worker": 6,

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from streamproc.preprocess import crop_into, letterbox_into, scale_plane, to_bgr, warp_into
+from streamproc.preprocess import crop_into, letterbox_into, to_bgr, warp_into
+from streamproc.sampling import scale_plane
 from streamproc.types import ColorMatrix, Fit, Letterbox, Picture, PixelLayout, Rotation, UInt8Array
 from tests.pictures import make_picture
 

@@ -19,5 +19,17 @@ def test_the_server_needs_numpy_and_opencv_alone() -> None:
     packages = {name.partition(".")[0] for name in imported} - set(sys.stdlib_module_names)
     assert packages == {"streamproc", "numpy", "cv2"}
     rooms = {".".join(name.split(".")[:2]) for name in imported if name.startswith("streamproc.")}
-    known = ("about", "crops", "engines", "errors", "grids", "models", "packing", "preprocess", "serving", "types")
+    known = (
+        "about",
+        "crops",
+        "engines",
+        "errors",
+        "grids",
+        "models",
+        "packing",
+        "preprocess",
+        "sampling",
+        "serving",
+        "types",
+    )
     assert rooms <= {f"streamproc.{room}" for room in known}
