@@ -15,7 +15,7 @@ import pytest
 from streamproc.triton_server.folders import cache_folder, state_folder
 from streamproc.triton_server.state import ServerRecord, servers_folder, started_at, started_servers
 
-WAITS = "import sys; sys.stdin.read()"
+WAITS = "import sys; print(flush=True); sys.stdin.read()"
 
 
 @pytest.fixture
@@ -24,7 +24,11 @@ def process() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     started: list[subprocess.Popen[bytes]] = []
 
     def start(*arguments: str) -> subprocess.Popen[bytes]:
-        started.append(subprocess.Popen([sys.executable, "-c", WAITS, *arguments], stdin=subprocess.PIPE))
+        command = [sys.executable, "-c", WAITS, *arguments]
+        started.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        out = started[-1].stdout
+        assert out is not None
+        out.read(1)  # a process that has only just begun has no arguments in /proc yet
         return started[-1]
 
     yield start
