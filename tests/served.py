@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamproc.engines.base import ModelInfo, TensorInfo
+from streamproc.repository.cascades import plan_of_config
+from streamproc.repository.config_pbtxt import read_config
 from streamproc.serving.answer import blank
-from streamproc.serving.plan import DETECTIONS, PLAN_PARAMETER, ModelPlan, Plan, tensor_of
+from streamproc.serving.plan import DETECTIONS, PLAN_PARAMETER, ModelPlan, Plan, served_name, tensor_of
 from streamproc.types import Fit
 
-__all__ = ["CANVAS", "CARS", "PLATES", "SHADES", "Object", "answer", "cascade_info", "finder", "reader"]
+__all__ = ["CANVAS", "CARS", "PLATES", "SHADES", "Object", "answer", "built_plan", "cascade_info", "finder", "reader"]
 
 CANVAS = (400, 200)
 CARS, PLATES, SHADES = ("person", "car"), ("plate",), ("dark", "bright")
@@ -58,6 +61,13 @@ def cascade_info(plan: Plan, *, told: str | None = None) -> ModelInfo:
         outputs=tuple(TensorInfo(name=one.name, dtype=one.dtype, shape=(1, *one.shape)) for one in plan.outputs()),
         metadata={"task": "cascade", PLAN_PARAMETER: plan.to_json() if told is None else told},
     )
+
+
+def built_plan(repository: Path, detector: str) -> Plan:
+    """The plan of the cascade that a repository has for a detector."""
+    plan = plan_of_config(read_config(repository / served_name(detector) / "config.pbtxt"))
+    assert plan is not None
+    return plan
 
 
 def answer(plan: Plan, found: Sequence[Object], **said: Mapping[int, Sequence[Any]]) -> dict[str, NDArray[Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from streamproc.boxes import ious
 from streamproc.errors import ModelError
 from streamproc.types import Detections
 
@@ -44,12 +44,4 @@ def _is_among(some: Detections, index: int, others: Detections) -> bool:
     alike = (others.class_ids == some.class_ids[index]) & (
         np.abs(others.confidence - some.confidence[index]) <= _SCORE_TOLERANCE
     )
-    return bool((_ious(some.boxes[index], others.boxes[alike]) >= _LEAST_IOU).any())
-
-
-def _ious(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
-    sides = np.minimum(box[2:], others[:, 2:]) - np.maximum(box[:2], others[:, :2])
-    shared = np.clip(sides, 0, None).prod(axis=1)
-    areas = (others[:, 2:] - others[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    ious: NDArray[np.float32] = shared / np.maximum(areas - shared, np.float32(1e-6))
-    return ious
+    return bool((ious(some.boxes[index], others.boxes[alike]) >= _LEAST_IOU).any())

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamproc.about import About, Child, Reading
+from streamproc.boxes import iou
 from streamproc.models.heads.embedding import normalised
 from streamproc.types import Detections
 
@@ -101,8 +102,8 @@ class Subject:
             found.boxes.tolist(), found.class_ids.tolist(), found.confidence.tolist(), strict=True
         ):
             inner = _within(child_box, box)
-            known = max(before, key=lambda child: _iou(child.inner, inner), default=None)
-            if known is not None and _iou(known.inner, inner) > _SAME_CHILD_IOU:
+            known = max(before, key=lambda child: iou(child.inner, inner), default=None)
+            if known is not None and iou(known.inner, inner) > _SAME_CHILD_IOU:
                 before = [child for child in before if child is not known]
                 subject = known.subject
             else:
@@ -209,13 +210,3 @@ def _within(box: Sequence[float], parent: Sequence[float]) -> tuple[float, float
     x1, y1, x2, y2 = parent
     width, height = max(x2 - x1, 1e-6), max(y2 - y1, 1e-6)
     return ((box[0] - x1) / width, (box[1] - y1) / height, (box[2] - x1) / width, (box[3] - y1) / height)
-
-
-def _iou(a: Sequence[float], b: Sequence[float]) -> float:
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both
-    return both / union if union > 0 else 0.0

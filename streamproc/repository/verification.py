@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from streamproc.boxes import ious
 from streamproc.errors import ModelError
 from streamproc.models.heads import Thresholds
 from streamproc.models.spec import Head
@@ -162,7 +163,7 @@ def _matches(
     from the box that fits it best; None where none fits."""
     for index in np.flatnonzero(one.confidence >= least)[:most]:
         score = one.confidence[index]
-        overlaps = _iou(one.boxes[index], other.boxes)
+        overlaps = ious(one.boxes[index], other.boxes)
         differences = np.abs(other.confidence - score)
         fits = (overlaps >= tolerance.iou) & (differences <= tolerance.score)
         if score >= _CLASS_COUNTS:
@@ -172,16 +173,6 @@ def _matches(
             continue
         best = int(np.argmax(np.where(fits, overlaps - differences, -np.inf)))
         yield int(index), (float(overlaps[best]), float(differences[best]))
-
-
-def _iou(box: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Intersection over union of one xyxy box (4,) with others (n, 4)."""
-    first, rest = box.astype(np.float64), others.astype(np.float64)
-    sides = np.minimum(first[2:], rest[:, 2:]) - np.maximum(first[:2], rest[:, :2])
-    shared = sides.clip(0).prod(axis=1)
-    areas = (rest[:, 2:] - rest[:, :2]).prod(axis=1) + (first[2:] - first[:2]).prod() - shared
-    overlaps: NDArray[np.float64] = shared / areas
-    return overlaps
 
 
 def _describe(detections: Detections, index: int, head: Head) -> str:

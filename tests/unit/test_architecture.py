@@ -21,6 +21,7 @@ LAYERS = {
     "types": 0,
     "labels": 0,
     "about": 0,
+    "boxes": 0,
     "backoff": 1,
     "channel": 1,
     "discretion": 1,

@@ -16,10 +16,9 @@ from tritonclient.utils import InferenceServerException
 from typer.testing import CliRunner
 
 from streamproc.cli.models import models
-from streamproc.repository.cascades import plan_of_config
-from streamproc.repository.config_pbtxt import read_config
 from streamproc.serving.graph import Graph
 from streamproc.serving.plan import Plan
+from tests.served import built_plan
 from tests.spots import add_shades, add_spots, packed, picture, shades, spots
 from tests.triton import running_server
 
@@ -64,12 +63,6 @@ def client(repository: Path) -> Iterator[InferenceServerClient]:
     ):
         yield connected
     assert not [*repository.glob("*/1/modules/**/__pycache__")]
-
-
-def plan_of(repository: Path, name: str) -> Plan:
-    plan = plan_of_config(read_config(repository / f"{name}_cascade" / "config.pbtxt"))
-    assert plan is not None
-    return plan
 
 
 def ask(client: InferenceServerClient, name: str, pictures: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -118,7 +111,7 @@ def calls(client: InferenceServerClient, model: str) -> tuple[int, int]:
 def test_answers_equal_those_of_the_models_one_by_one(
     repository: Path, client: InferenceServerClient, name: str
 ) -> None:
-    plan = plan_of(repository, name)
+    plan = built_plan(repository, name)
     for seed in range(3):
         expected = here(plan, street(seed))
         assert expected["detections"][0, 0, 4] > 0.5
@@ -129,7 +122,7 @@ def test_answers_equal_those_of_the_models_one_by_one(
 def test_several_pictures_in_one_request(repository: Path, client: InferenceServerClient, name: str) -> None:
     pictures = np.concatenate([street(1), np.zeros_like(street(1)), street(2)])
     before = calls(client, name)
-    assert_equal(ask(client, name, pictures), here(plan_of(repository, name), pictures))
+    assert_equal(ask(client, name, pictures), here(built_plan(repository, name), pictures))
     after = calls(client, name)
     assert (after[0] - before[0], after[1] - before[1]) == (1, 3)
 
@@ -138,7 +131,7 @@ def test_models_with_nothing_to_look_at_are_not_called(repository: Path, client:
     before = {model: calls(client, model) for model in ("branches", "alone", "shades")}
     black = packed(ROOM, picture(SIZE))
     answer = ask(client, "branches", black)
-    assert_equal(answer, here(plan_of(repository, "branches"), black))
+    assert_equal(answer, here(built_plan(repository, "branches"), black))
     assert not answer["detections"].any()
     assert (answer["inner.parent"] == -1).all()
     after = {model: calls(client, model) for model in before}
@@ -148,7 +141,7 @@ def test_models_with_nothing_to_look_at_are_not_called(repository: Path, client:
 
 def test_a_straight_line_with_nothing_to_look_at(repository: Path, client: InferenceServerClient) -> None:
     black = packed(ROOM, picture(SIZE))
-    assert_equal(ask(client, "line", black), here(plan_of(repository, "line"), black))
+    assert_equal(ask(client, "line", black), here(built_plan(repository, "line"), black))
 
 
 @pytest.mark.parametrize("name", ["branches", "line"])
@@ -160,7 +153,7 @@ def test_a_stage_that_fails_is_named_and_the_next_request_is_answered(
     for _ in range(3):
         with pytest.raises(InferenceServerException, match=said):
             ask(client, name, bad)
-    assert_equal(ask(client, name, street(3)), here(plan_of(repository, name), street(3)))
+    assert_equal(ask(client, name, street(3)), here(built_plan(repository, name), street(3)))
 
 
 def test_many_clients_at_once(repository: Path, client: InferenceServerClient) -> None:
@@ -168,4 +161,4 @@ def test_many_clients_at_once(repository: Path, client: InferenceServerClient) -
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda job: ask(client, *job), jobs))
     for (name, one), answer in zip(jobs, answers, strict=True):
-        assert_equal(answer, here(plan_of(repository, name), one))
+        assert_equal(answer, here(built_plan(repository, name), one))

@@ -17,8 +17,6 @@ from streamproc.models.heads import TextRead
 from streamproc.models.secondary import WantedHead, recognise_secondary
 from streamproc.packing import pack_into
 from streamproc.repository.build import build
-from streamproc.repository.cascades import plan_of_config
-from streamproc.repository.config_pbtxt import read_config
 from streamproc.repository.from_cascade import build_cascade
 from streamproc.repository.options import BuildOptions
 from streamproc.serving.graph import Graph
@@ -26,6 +24,7 @@ from streamproc.serving.plan import PICTURES, Plan, served_name
 from streamproc.types import UInt8Array
 from tests.integration.test_plates import CHINESE, PIXELS, READ
 from tests.pictures import read_picture
+from tests.served import built_plan
 from tests.triton import running_server
 
 pytestmark = pytest.mark.shared_data
@@ -66,12 +65,6 @@ def client(repository: Path) -> Iterator[InferenceServerClient]:
         InferenceServerClient(server.url.removeprefix("grpc://")) as connected,
     ):
         yield connected
-
-
-def plan_of(repository: Path, name: str) -> Plan:
-    plan = plan_of_config(read_config(repository / f"{name}_cascade" / "config.pbtxt"))
-    assert plan is not None
-    return plan
 
 
 def packed(plan: Plan, path: Path) -> UInt8Array:
@@ -118,7 +111,7 @@ def calls(client: InferenceServerClient, model: str) -> int:
 def test_plates_are_read_and_nothing_is_where_there_are_none(
     repository: Path, client: InferenceServerClient, shared_data: Path
 ) -> None:
-    plan = plan_of(repository, "yolov8n")
+    plan = built_plan(repository, "yolov8n")
     for name in ("cn_car_2", "single_green"):
         found, expected = ask_both(client, plan, shared_data / "plates" / "images" / f"{name}.jpg")
         assert texts(plan, found) == texts(plan, expected)
@@ -137,7 +130,7 @@ def test_plates_are_read_and_nothing_is_where_there_are_none(
 def test_texts_are_found_and_read_in_a_straight_line(
     repository: Path, client: InferenceServerClient, shared_data: Path, name: str
 ) -> None:
-    plan = plan_of(repository, "ppocr_det")
+    plan = built_plan(repository, "ppocr_det")
     found, expected = ask_both(client, plan, shared_data / "plates" / "images" / f"{name}.jpg")
     assert texts(plan, found) == texts(plan, expected) == [READ[name]]
     for tensor in ("text.looked", "text.parent"):

@@ -15,14 +15,13 @@ import yaml
 from streamproc.config.ensemble import is_ensemble
 from streamproc.errors import ConfigError, ModelError
 from streamproc.repository.build import BuiltModel
-from streamproc.repository.cascades import plan_of_config
 from streamproc.repository.closure import copy_modules, modules_behind
 from streamproc.repository.config_pbtxt import inputs_of_config, outputs_of_config, read_config, steps_of
 from streamproc.repository.from_cascade import build_cascade
 from streamproc.repository.inspection import inspect
 from streamproc.repository.options import BuildOptions
 from streamproc.repository.versions import list_models, remove_version
-from streamproc.serving.plan import Plan
+from tests.served import built_plan
 from tests.spots import add_shades, add_spots
 
 PARTS: Mapping[str, Any] = {"parts": {"name": "spots", "classes": ["red"]}}
@@ -53,12 +52,6 @@ def built(repository: Path, *, options: Mapping[str, Any] | None = None, **secti
     return build_cascade(configured(repository, **sections), BuildOptions(**given))
 
 
-def plan_of(repository: Path, name: str = "spots_cascade") -> Plan:
-    plan = plan_of_config(read_config(repository / name / "config.pbtxt"))
-    assert plan is not None
-    return plan
-
-
 def test_the_plan_is_what_is_configured(repository: Path) -> None:
     built(
         repository,
@@ -72,7 +65,7 @@ def test_the_plan_is_what_is_configured(repository: Path) -> None:
             "yard": {"url": "rtsp://127.0.0.1/", "max_detections": 9},
         },
     )
-    plan = plan_of(repository)
+    plan = built_plan(repository, "spots")
     assert plan.size == (320, 160)
     assert [model.name for model in plan.models] == ["detector", "parts", "shade"]
     detector, parts, shade = plan.models
@@ -101,7 +94,7 @@ def test_what_branches_is_a_python_model(repository: Path) -> None:
     shapes = {tensor.name: tensor.shape for tensor in outputs_of_config(config)}
     assert shapes["detections"] == (-1, 300, 6)
     assert shapes["shade.means"] == (-1, 4, 3)
-    assert json.loads((done.folder / "plan.json").read_text()) == json.loads(plan_of(repository).to_json())
+    assert json.loads((done.folder / "plan.json").read_text()) == json.loads(built_plan(repository, "spots").to_json())
 
 
 def test_it_stands_where_its_detector_does(repository: Path) -> None:
@@ -117,7 +110,7 @@ def test_options_of_a_python_model(repository: Path) -> None:
     config = read_config(repository / "spots_cascade" / "config.pbtxt")
     assert (config.max_batch_size, config.instance_group[0].count) == (2, 1)
     assert config.dynamic_batching.default_queue_policy.default_timeout_microseconds == 50_000
-    assert plan_of(repository).size == (1920, 1080)
+    assert built_plan(repository, "spots").size == (1920, 1080)
 
 
 def test_a_straight_line_is_an_ensemble(repository: Path) -> None:
@@ -126,7 +119,7 @@ def test_a_straight_line_is_an_ensemble(repository: Path) -> None:
     config = read_config(repository / "spots_cascade" / "config.pbtxt")
     assert (config.platform, config.max_batch_size) == ("ensemble", 0)
     assert [tensor.shape for tensor in inputs_of_config(config)] == [(1, 81, 320, 3)]
-    plan = plan_of(repository)
+    plan = built_plan(repository, "spots")
     expected = {tensor.name: (tensor.dtype, (1, *tensor.shape)) for tensor in plan.outputs()}
     assert {tensor.name: (tensor.dtype, tensor.shape) for tensor in outputs_of_config(config)} == expected
     assert [entry.name for entry in list_models(repository) if entry.problem] == []
