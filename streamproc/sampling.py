@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import TypeAlias
 
 import cv2
@@ -40,11 +41,9 @@ class PartSampler:
     """
 
     def __init__(self, part: Region, size: tuple[int, int], out_size: tuple[int, int]) -> None:
-        left, top, right, bottom = self._part = part
+        self._part = part
         self._size = size
-        x, y = _middles(*out_size)
-        across, down = (right - left) / out_size[0], (bottom - top) / out_size[1]
-        self._between = _Sampler(left + x * np.float32(across), top + y * np.float32(down), size)
+        self._out_size = out_size
 
     def __call__(self, plane: UInt8Array, out: UInt8Array) -> None:
         rows, columns = plane.shape[:2]
@@ -54,6 +53,13 @@ class PartSampler:
             scale_plane(plane[int(top) : int(bottom), int(left) : int(right)], out)
         else:
             self._between(plane, out)
+
+    @cached_property
+    def _between(self) -> _Sampler:
+        (left, top, right, bottom), (width, height) = self._part, self._out_size
+        x, y = _middles(width, height)
+        across, down = np.float32((right - left) / width), np.float32((bottom - top) / height)
+        return _Sampler(left + x * across, top + y * down, self._size)
 
 
 def quadrilateral_sampler(back: NDArray[np.float64], size: tuple[int, int], out_size: tuple[int, int]) -> Resample:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from tritonclient.grpc import InferenceServerClient
 
 import streamproc
 from streamproc.errors import DependencyError
@@ -30,6 +31,7 @@ __all__ = [
     "MEANS_SIZE",
     "RunningServer",
     "add_model",
+    "connected",
     "running_server",
     "server_installation",
     "tiny_repository",
@@ -125,6 +127,16 @@ def running_server(repository: Path, **options: Any) -> Iterator[RunningServer]:
             yield server
         finally:
             server.discard()
+
+
+@contextmanager
+def connected(repository: Path) -> Iterator[InferenceServerClient]:
+    """A client of a server of its own for the length of the block."""
+    with (
+        running_server(repository) as server,
+        InferenceServerClient(server.url.removeprefix("grpc://")) as client,
+    ):
+        yield client
 
 
 def add_model(repository: Path, name: str, config: str, *, runtime: str, version: int = 1) -> Path:

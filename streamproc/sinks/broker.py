@@ -23,7 +23,6 @@ from typing import Self
 from streamproc.backoff import Backoff
 from streamproc.errors import DependencyError, FatalError, SinkError
 from streamproc.sinks.endpoint import Endpoint
-from streamproc.sinks.mqtt import drained
 from streamproc.telemetry import RateLimitedLog
 
 __all__ = ["EmbeddedBroker"]
@@ -94,6 +93,8 @@ class EmbeddedBroker:
                     await _stop(process)
 
     async def _drain(self) -> None:
+        from streamproc.sinks.mqtt import drained  # not needed in the broker's process, which is to start soon
+
         with contextlib.suppress(SinkError, TimeoutError):
             async with asyncio.timeout(_DRAIN_TIMEOUT_S):
                 await drained(Endpoint(host=self.host, port=self.port), "$streamproc/end")

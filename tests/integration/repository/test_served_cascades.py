@@ -20,7 +20,7 @@ from streamproc.serving.graph import Graph
 from streamproc.serving.plan import Plan
 from tests.served import built_plan
 from tests.spots import add_shades, add_spots, packed, picture, shades, spots
-from tests.triton import running_server
+from tests.triton import connected
 
 SIZE = (320, 160)
 ROOM = (640, 160)  # as RGB takes twice the samples of YUV
@@ -57,11 +57,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def client(repository: Path) -> Iterator[InferenceServerClient]:
-    with (
-        running_server(repository) as server,
-        InferenceServerClient(server.url.removeprefix("grpc://")) as connected,
-    ):
-        yield connected
+    with connected(repository) as client:
+        yield client
     assert not [*repository.glob("*/1/modules/**/__pycache__")]
 
 

@@ -25,7 +25,7 @@ from streamproc.types import UInt8Array
 from tests.integration.test_plates import CHINESE, PIXELS, READ
 from tests.pictures import read_picture
 from tests.served import built_plan
-from tests.triton import running_server
+from tests.triton import connected
 
 pytestmark = pytest.mark.shared_data
 
@@ -60,11 +60,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory, shared_data: Path) -> P
 
 @pytest.fixture(scope="module")
 def client(repository: Path) -> Iterator[InferenceServerClient]:
-    with (
-        running_server(repository) as server,
-        InferenceServerClient(server.url.removeprefix("grpc://")) as connected,
-    ):
-        yield connected
+    with connected(repository) as client:
+        yield client
 
 
 def packed(plan: Plan, path: Path) -> UInt8Array:
